@@ -1,0 +1,1 @@
+"""One environment, one file; `make` in each is a frozen dataclass of its settings."""

@@ -1,0 +1,327 @@
+"""Numpad: press pads in a hidden order by rolling a ball onto them (Humplik et al. 2019).
+
+A floor of size x size pads, like a telephone's. The task is a sequence of distinct,
+neighbouring pads. A ball rolls on the floor; rolling onto a pad presses it. The next pad of
+the sequence lights up when pressed; any other turns all lights out, and the sequence has
+to be pressed again from its start. A pad pays 1 the first time it lights up since the last
+completion, so that replaying the lit part after a mistake earns nothing. Completing the
+sequence turns all lights out, and every pad can be earned again. Rewards are sparse and the
+memory needed is long: the agent has to find out, and keep, the order.
+
+Certain: the pads, the lights, when they go out, what is paid, the optional jump and cues.
+Our choice, because no source gives it: every number below, the gaps between the pads, that
+a wrong press always clears (also when it is the sequence's first pad), where the ball starts.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from taskbelief.envs import _ball
+from taskbelief.envs._settings import require, require_split
+from taskbelief.types import Array, Categories, Continuous, EnvSpec, Key
+
+# log-likelihood of an observation that a hypothesis rules out. Finite, because a compiled
+# likelihood may round a ball at the very rim of a pad to its other side than the compiled
+# step did: one such event must not rule out the truth for good.
+_RULED_OUT = -20.0
+
+
+class Task(NamedTuple):
+    sequence: Array  # [length] int32: pads in the order to press, row-major from lower left
+
+
+class State(NamedTuple):
+    position: Array  # [2] float32, in pad spacings from the centre of the floor
+    velocity: Array  # [2] float32, in pad spacings per substep
+    progress: Array  # [] int32: pads of the sequence that are lit
+    earned: Array  # [] int32: pads paid for since the last completion
+    contact: Array  # [] int32: the pad under the ball, -1 for none (or while jumping)
+    cue: Array  # [length] bool: places of the sequence shown in the first observation
+
+
+class Memory(NamedTuple):
+    """The part of `State` that depends on the hypothesis or is not observed."""
+
+    earned: Array  # [] int32
+    contact: Array  # [] int32
+
+
+@dataclass(frozen=True)
+class Numpad:
+    size: int = 3
+    """pads along each side (the paper's numpad looks 3 x 3)"""
+    length: int = 4
+    """pads in the hidden sequence [our choice]"""
+    neighbours: int = 8
+    """which pads may follow each other: 8 (Moore) or 4 (no diagonals) [our choice]"""
+    horizon: int = 100
+    """agent steps in a meta-episode; the expert presses about one pad a step [our choice]"""
+    substeps: int = 4
+    """physics substeps per agent step; the action is held [our choice]"""
+    force: float = 0.25
+    """largest force on each axis, in pad spacings per substep² [our choice]"""
+    friction: float = 0.5
+    """share of the velocity lost per substep [our choice]"""
+    pad_half_width: float = 0.3
+    """of a square pad, in pad spacings: below 0.5 leaves gaps to pass through [our choice]"""
+    jump: bool = False
+    """a third action; above 0 the ball passes over pads in that step without pressing"""
+    cues: bool = False
+    """observations carry a block that shows a part of the sequence at the first step"""
+    cue_share: float = 0.0
+    """share of meta-episodes that are cued: each place is shown with a chance drawn U(0, 1)"""
+    train_tasks: int = 100
+    """size of the training set; all remaining sequences are held out"""
+
+    def __post_init__(self) -> None:
+        require(self.size >= 2, "size", self.size, "at least 2")
+        require(
+            1 <= self.length <= self.size**2,
+            "length",
+            self.length,
+            f"between 1 and size² = {self.size**2}",
+        )
+        require(self.neighbours in (4, 8), "neighbours", self.neighbours, "4 or 8")
+        require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
+        require(self.substeps >= 1, "substeps", self.substeps, "at least 1")
+        require(self.force > 0, "force", self.force, "positive")
+        require(0 <= self.friction < 1, "friction", self.friction, "in [0, 1)")
+        require(
+            0 < self.pad_half_width <= 0.5,
+            "pad_half_width",
+            self.pad_half_width,
+            "in (0, 0.5], so that pads do not overlap",
+        )
+        require(0 <= self.cue_share <= 1, "cue_share", self.cue_share, "in [0, 1]")
+        require(
+            self.cues or self.cue_share == 0, "cue_share", self.cue_share, "0 unless cues=True"
+        )
+        num = len(_sequences(self.size, self.length, self.neighbours))
+        require(num >= 2, "length", self.length, "such that two or more sequences exist")
+        require(
+            1 <= self.train_tasks < num,
+            "train_tasks",
+            self.train_tasks,
+            f"at least 1 and less than the {num} sequences there are, so that some are held out",
+        )
+
+    @property
+    def spec(self) -> EnvSpec:
+        pads = self.size**2
+        return EnvSpec(
+            obs_dim=4 + pads + self.length + (self.length * pads if self.cues else 0),
+            action=Continuous(3 if self.jump else 2),
+            task=Categories(self.length, pads, self._coordinates),
+            episode_steps=self.horizon,
+            reward_range=(0.0, float(self.substeps)),
+        )
+
+    # ---- tasks
+
+    def sample_task(self, key: Key) -> Task:
+        """Uniform over all sequences."""
+        sequences = self._all_sequences
+        return Task(sequences[jax.random.randint(key, (), 0, len(sequences))])
+
+    def task_set(self, split: str, num: int | None = None) -> Task:
+        """The first `train_tasks` sequences of a fixed shuffle, and all others."""
+        require_split(split)
+        shuffled = np.random.Generator(np.random.PCG64(0)).permutation(
+            _sequences(self.size, self.length, self.neighbours)
+        )
+        if split == "train":
+            chosen = shuffled[: self.train_tasks]
+        else:
+            chosen = shuffled[self.train_tasks :]
+        require(
+            num is None or 1 <= num <= len(chosen), "num", num, f"between 1 and {len(chosen)}"
+        )
+        return Task(jnp.asarray(chosen[:num]))
+
+    def describe(self, task: Task) -> Array:
+        return task.sequence
+
+    def hypotheses(self, num: int = 0) -> tuple[Task, Array]:
+        """All sequences, equally probable (`num` is ignored)."""
+        sequences = self._all_sequences
+        return Task(sequences), jnp.full(len(sequences), -np.log(len(sequences)), jnp.float32)
+
+    def at_test(self) -> Numpad:
+        """The same numpad without cues, observations of the same shape."""
+        return replace(self, cue_share=0.0)
+
+    # ---- dynamics
+
+    def reset(self, key: Key, task: Task) -> tuple[Array, State]:
+        """All lights out, the ball at rest anywhere on the floor."""
+        place, cued, chance, shown = jax.random.split(key, 4)
+        wall = self._wall
+        position = jax.random.uniform(place, (2,), minval=-wall, maxval=wall)
+        zero = jnp.zeros((), jnp.int32)
+        shows = jax.random.uniform(shown, (self.length,)) < jax.random.uniform(chance)
+        state = State(
+            position=position,
+            velocity=jnp.zeros(2),
+            progress=zero,
+            earned=zero,
+            contact=self._pad_under(position),
+            cue=shows & (jax.random.uniform(cued) < self.cue_share),
+        )
+        return self._observe(state, task), state._replace(cue=jnp.zeros_like(shows))
+
+    def step(
+        self, key: Key, state: State, action: Array, task: Task
+    ) -> tuple[Array, State, Array, Array]:
+        """Rolls the ball for `substeps`; deterministic, `key` is not used."""
+        del key
+        action = jnp.clip(action, -1.0, 1.0)
+        jumping = action[2] > 0.0 if self.jump else jnp.zeros((), bool)
+        reward = jnp.zeros(())
+        for _ in range(self.substeps):
+            position, velocity = _ball.roll(
+                state.position,
+                state.velocity,
+                self.force * action[:2],
+                friction=self.friction,
+                wall=self._wall,
+            )
+            contact = jnp.where(jumping, -1, self._pad_under(position))
+            pressed = (contact >= 0) & (contact != state.contact)
+            state = state._replace(position=position, velocity=velocity, contact=contact)
+            state, paid = self._press(state, pressed, task)
+            reward = reward + paid
+        return self._observe(state, task), state, reward, jnp.zeros((), bool)
+
+    def _press(self, state: State, pressed: Array, task: Task) -> tuple[State, Array]:
+        """Lights and payment after the pad in contact was pressed (if it was)."""
+        right = state.contact == task.sequence[state.progress]
+        progress = jnp.where(right, state.progress + 1, 0)
+        paid = progress > state.earned
+        earned = jnp.maximum(state.earned, progress)
+        complete = progress == self.length
+        progress = jnp.where(complete, 0, progress)
+        earned = jnp.where(complete, 0, earned)
+        state = state._replace(
+            progress=jnp.where(pressed, progress, state.progress),
+            earned=jnp.where(pressed, earned, state.earned),
+        )
+        return state, (pressed & paid).astype(jnp.float32)
+
+    def _observe(self, state: State, task: Task) -> Array:
+        """[position 2, velocity 2, light of each pad, one-hot of how many are lit, cue]."""
+        one_hots = jax.nn.one_hot(task.sequence, self.size**2)  # [length, pads]
+        lit = jnp.arange(self.length) < state.progress
+        parts = [
+            state.position,
+            state.velocity,
+            jnp.sum(jnp.where(lit[:, None], one_hots, 0.0), axis=0),
+            jax.nn.one_hot(state.progress, self.length),
+        ]
+        if self.cues:
+            parts.append(jnp.where(state.cue[:, None], one_hots, 0.0).reshape(-1))
+        return jnp.concatenate(parts)
+
+    # ---- references
+
+    def expert(self, key: Key, state: State, task: Task) -> Array:
+        """Rolls straight to the next pad of the sequence."""
+        del key
+        target = jnp.asarray(self._coordinates)[task.sequence[state.progress]]
+        force = _ball.force_to_reach(
+            target - state.position,
+            state.velocity,
+            friction=self.friction,
+            substeps=self.substeps,
+        )
+        action = force / self.force
+        action = action / jnp.maximum(1.0, jnp.max(jnp.abs(action)))  # keep the direction
+        return jnp.append(action, -1.0) if self.jump else action
+
+    def distance(self, state: State, task: Task) -> Array:
+        """To the next pad of the sequence, in pad spacings."""
+        target = jnp.asarray(self._coordinates)[task.sequence[state.progress]]
+        return jnp.linalg.norm(target - state.position)
+
+    # ---- likelihood
+
+    def initial_memory(self, task: Task) -> Memory:
+        del task
+        return Memory(earned=jnp.zeros((), jnp.int32), contact=jnp.full((), -2, jnp.int32))
+
+    def log_likelihood(
+        self, task: Task, memory: Memory, obs: Array, action: Array, reward: Array, next_obs: Array
+    ) -> tuple[Memory, Array]:
+        """0 where `task` explains lights, payment and cue, about minus infinity elsewhere."""
+        pads = self.size**2
+        count = slice(4 + pads, 4 + pads + self.length)
+        state = State(
+            position=obs[:2],
+            velocity=obs[2:4],
+            progress=jnp.argmax(obs[count]).astype(jnp.int32),
+            earned=memory.earned,
+            # contact at the first step of all: what is under the ball
+            contact=jnp.where(memory.contact == -2, self._pad_under(obs[:2]), memory.contact),
+            cue=jnp.zeros(self.length, bool),
+        )
+        predicted_obs, predicted, predicted_reward, _ = self.step(None, state, action, task)
+        seen = slice(4, 4 + pads + self.length)
+        explained = jnp.all(predicted_obs[seen] == next_obs[seen]) & (predicted_reward == reward)
+        if self.cues:
+            shown = obs[count.stop :].reshape(self.length, pads)
+            one_hots = jax.nn.one_hot(task.sequence, pads)
+            explained &= jnp.all((jnp.sum(shown, -1) == 0) | jnp.all(shown == one_hots, -1))
+        memory = Memory(earned=predicted.earned, contact=predicted.contact)
+        return memory, jnp.where(explained, 0.0, _RULED_OUT)
+
+    # ---- geometry
+
+    @property
+    def _wall(self) -> float:
+        return self.size / 2
+
+    @property
+    def _coordinates(self) -> tuple[tuple[float, float], ...]:
+        """Centre (x, y) of each pad, in pad spacings from the centre of the floor."""
+        middle = (self.size - 1) / 2
+        return tuple((i % self.size - middle, i // self.size - middle) for i in range(self.size**2))
+
+    @property
+    def _all_sequences(self) -> Array:
+        return jnp.asarray(_sequences(self.size, self.length, self.neighbours))
+
+    def _pad_under(self, position: Array) -> Array:
+        """The pad that covers `position`, -1 for none."""
+        middle = (self.size - 1) / 2
+        cell = jnp.clip(jnp.round(position + middle), 0, self.size - 1)
+        inside = jnp.all(jnp.abs(position + middle - cell) < self.pad_half_width)
+        column, row = cell.astype(jnp.int32)
+        return jnp.where(inside, row * self.size + column, -1)
+
+
+@functools.lru_cache
+def _sequences(size: int, length: int, neighbours: int) -> np.ndarray:
+    """All sequences of distinct, neighbouring pads, [K, length] int32."""
+
+    def adjacent(a: int, b: int) -> bool:
+        dx, dy = abs(a % size - b % size), abs(a // size - b // size)
+        return max(dx, dy) == 1 if neighbours == 8 else dx + dy == 1
+
+    paths = [(pad,) for pad in range(size**2)]
+    for _ in range(length - 1):
+        paths = [
+            (*path, pad)
+            for path in paths
+            for pad in range(size**2)
+            if pad not in path and adjacent(path[-1], pad)
+        ]
+    return np.asarray(paths, np.int32).reshape(-1, length)
+
+
+make = Numpad
