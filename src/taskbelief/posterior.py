@@ -1,0 +1,200 @@
+"""The exact posterior over tasks: what a belief network can at best learn.
+
+The posterior does not depend on the policy that made the history (Humplik et al. 2019, and
+the reason why belief networks can be trained off-policy):
+
+    p(w | tau_0:t) ∝ p(w) p0(x0 | w) prod_t' P(r_t', x_t'+1 | x_t', a_t', w)
+
+Here as a Bayes filter that multiplies by one factor per step, the environment's own
+`log_likelihood`, over its `hypotheses`: all tasks where there are finitely many, a grid
+elsewhere. For independent Bernoulli arms the posterior is a Beta distribution per arm, in
+closed form. What p0(x0 | w) tells (the cues of numpad) is counted with the first step.
+
+A posterior sees only what an agent sees: observations, actions and rewards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import betaln, digamma, logsumexp
+
+from taskbelief.types import Array, Categories, Discrete, Env, Key, Probabilities, State, Task
+
+# Hypotheses whose log probabilities differ by less count as equally probable: rims are
+# softened on grids (see the environments' `log_likelihood`), and floats round.
+_TIE = 0.01
+
+Belief = Any  # `Weights` or `Counts`: a pytree, so that it can be vmapped, scanned and stored
+
+
+class Weights(NamedTuple):
+    """Belief as the probability of every hypothesis."""
+
+    log_probs: Array  # [K], normalised
+    memory: Any  # [K, ...]: what each hypothesis carries along the history
+
+
+class Counts(NamedTuple):
+    """Belief as wins and losses of every arm: Beta(1 + wins, 1 + losses) each."""
+
+    wins: Array  # [arms] float32
+    losses: Array  # [arms] float32
+
+
+class Posterior(NamedTuple):
+    """Pure functions of single (unbatched) values, to be vmapped, jitted and scanned.
+
+    Densities of real labels are per unit of length along the curve (or line) that the grid
+    of hypotheses lies on; those of probabilities are densities of Beta distributions.
+    """
+
+    init: Callable[[], Belief]
+    update: Callable[[Belief, Array, Array, Array, Array], Belief]  # obs, action, reward, next_obs
+    log_prob: Callable[[Belief, Task], Array]  # []: log mass (categories) or log density
+    log_prob_label: Callable[[Belief, Array], Array]  # []: the same, of a label h = describe(w)
+    mean: Callable[[Belief], Array]  # E[h]; for categories the marginals, [places, classes]
+    mode: Callable[..., Task]  # (belief, state=None): the most probable task
+    sample: Callable[[Belief, Key], Task]
+    entropy: Callable[[Belief], Array]  # [] nats: of the hypotheses, or differential (arms)
+    labels: Array | None  # [K, ...]: h of each hypothesis; None: conjugate, there is no grid
+
+
+def make(env: Env, num: int = 1000) -> Posterior:
+    """The posterior of `env`, on a grid of about `num` hypotheses where W is not finite."""
+    spec = env.spec
+    if isinstance(spec.task, Probabilities) and spec.action == Discrete(spec.task.num):
+        return _conjugate(env)
+    return _filter(env, num)
+
+
+def along(posterior: Posterior, obs: Array, action: Array, reward: Array) -> Belief:
+    """The beliefs of a whole episode: entry t is what is known on seeing obs[t].
+
+    Args:
+      obs: [T + 1, obs_dim]; action: [T, ...]; reward: [T].
+
+    Returns:
+      A belief with a leading axis of T + 1; its first entry is the prior.
+    """
+
+    def step(belief: Belief, now: tuple[Array, Array, Array, Array]) -> tuple[Belief, Belief]:
+        belief = posterior.update(belief, *now)
+        return belief, belief
+
+    prior = posterior.init()
+    _, after = jax.lax.scan(step, prior, (obs[:-1], action, reward, obs[1:]))
+    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), prior, after)
+
+
+# ---- a filter over hypotheses -----------------------------------------------------
+
+
+def _filter(env: Env, num: int) -> Posterior:
+    # evaluated here and now, also if `make` is called inside a function under jit
+    with jax.ensure_compile_time_eval():
+        tasks, log_prior = env.hypotheses(num)
+        labels = jax.vmap(env.describe)(tasks)
+        log_cell = 0.0
+        if not isinstance(env.spec.task, Categories):
+            gaps = np.linalg.norm(np.diff(np.asarray(labels), axis=0), axis=-1)
+            log_cell = float(np.log(np.mean(gaps)))
+
+    def init() -> Weights:
+        return Weights(log_prior, jax.vmap(env.initial_memory)(tasks))
+
+    def update(
+        belief: Weights, obs: Array, action: Array, reward: Array, next_obs: Array
+    ) -> Weights:
+        memory, log_likelihood = jax.vmap(
+            env.log_likelihood, in_axes=(0, 0, None, None, None, None)
+        )(tasks, belief.memory, obs, action, reward, next_obs)
+        log_probs = belief.log_probs + log_likelihood
+        return Weights(log_probs - logsumexp(log_probs), memory)
+
+    def log_prob_label(belief: Weights, h: Array) -> Array:
+        if isinstance(env.spec.task, Categories):
+            same = jnp.all(labels == h, axis=-1)
+            return logsumexp(jnp.where(same, belief.log_probs, -jnp.inf))
+        nearest = jnp.argmin(jnp.sum(jnp.square(labels - h), axis=-1))
+        return belief.log_probs[nearest] - log_cell
+
+    def log_prob(belief: Weights, task: Task) -> Array:
+        return log_prob_label(belief, env.describe(task))
+
+    def mean(belief: Weights) -> Array:
+        values = labels
+        if isinstance(env.spec.task, Categories):
+            values = jax.nn.one_hot(labels, env.spec.task.classes)
+        return jnp.tensordot(jnp.exp(belief.log_probs), values, axes=1)
+
+    def mode(belief: Weights, state: State | None = None) -> Task:
+        """The most probable task; of equally probable ones the nearest to `state`."""
+        if state is None:
+            best = jnp.argmax(belief.log_probs)
+        else:
+            distance = jax.vmap(env.distance, in_axes=(None, 0))(state, tasks)
+            tied = belief.log_probs > jnp.max(belief.log_probs) - _TIE
+            best = jnp.argmin(jnp.where(tied, distance, jnp.inf))
+        return _take(tasks, best)
+
+    def sample(belief: Weights, key: Key) -> Task:
+        return _take(tasks, jax.random.categorical(key, belief.log_probs))
+
+    def entropy(belief: Weights) -> Array:
+        return -jnp.sum(jnp.exp(belief.log_probs) * belief.log_probs)
+
+    return Posterior(init, update, log_prob, log_prob_label, mean, mode, sample, entropy, labels)
+
+
+def _take(tasks: Task, index: Array) -> Task:
+    return jax.tree.map(lambda leaf: leaf[index], tasks)
+
+
+# ---- independent Bernoulli arms ---------------------------------------------------
+
+
+def _conjugate(env: Env) -> Posterior:
+    arms = env.spec.action.num
+    with jax.ensure_compile_time_eval():
+        form = type(env.sample_task(jax.random.key(0)))  # holds one array: the probabilities
+
+    def init() -> Counts:
+        """Beta(1, 1): the uniform prior."""
+        return Counts(jnp.zeros(arms), jnp.zeros(arms))
+
+    def update(belief: Counts, obs: Array, action: Array, reward: Array, next_obs: Array) -> Counts:
+        del obs, next_obs
+        pulled = jax.nn.one_hot(action, arms)
+        won = (reward > 0.5).astype(jnp.float32)
+        return Counts(belief.wins + pulled * won, belief.losses + pulled * (1.0 - won))
+
+    def log_prob_label(belief: Counts, h: Array) -> Array:
+        wins, losses = belief
+        log_density = wins * jnp.log(h) + losses * jnp.log1p(-h) - betaln(wins + 1, losses + 1)
+        return jnp.sum(log_density)
+
+    def log_prob(belief: Counts, task: Task) -> Array:
+        return log_prob_label(belief, env.describe(task))
+
+    def mean(belief: Counts) -> Array:
+        return (belief.wins + 1) / (belief.wins + belief.losses + 2)
+
+    def mode(belief: Counts, state: State | None = None) -> Task:
+        """The mean: its best arm is the Bayes-greedy choice, and a Beta(1, 1) has no mode."""
+        del state
+        return form(mean(belief))
+
+    def sample(belief: Counts, key: Key) -> Task:
+        return form(jax.random.beta(key, belief.wins + 1, belief.losses + 1))
+
+    def entropy(belief: Counts) -> Array:
+        a, b = belief.wins + 1, belief.losses + 1
+        each = betaln(a, b) - (a - 1) * digamma(a) - (b - 1) * digamma(b)
+        return jnp.sum(each + (a + b - 2) * digamma(a + b))
+
+    return Posterior(init, update, log_prob, log_prob_label, mean, mode, sample, entropy, None)
