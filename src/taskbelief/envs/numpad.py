@@ -100,9 +100,7 @@ class Numpad:
             "in (0, 0.5], so that pads do not overlap",
         )
         require(0 <= self.cue_share <= 1, "cue_share", self.cue_share, "in [0, 1]")
-        require(
-            self.cues or self.cue_share == 0, "cue_share", self.cue_share, "0 unless cues=True"
-        )
+        require(self.cues or self.cue_share == 0, "cue_share", self.cue_share, "0 unless cues=True")
         num = len(_sequences(self.size, self.length, self.neighbours))
         require(num >= 2, "length", self.length, "such that two or more sequences exist")
         require(
@@ -140,9 +138,7 @@ class Numpad:
             chosen = shuffled[: self.train_tasks]
         else:
             chosen = shuffled[self.train_tasks :]
-        require(
-            num is None or 1 <= num <= len(chosen), "num", num, f"between 1 and {len(chosen)}"
-        )
+        require(num is None or 1 <= num <= len(chosen), "num", num, f"between 1 and {len(chosen)}")
         return Task(jnp.asarray(chosen[:num]))
 
     def describe(self, task: Task) -> Array:
@@ -231,9 +227,9 @@ class Numpad:
     # ---- references
 
     def expert(self, key: Key, state: State, task: Task) -> Array:
-        """Rolls straight to the next pad of the sequence."""
+        """Rolls straight to the next pad of the sequence; off it first, if already on it."""
         del key
-        target = jnp.asarray(self._coordinates)[task.sequence[state.progress]]
+        target, _ = self._way(state, task)
         force = _ball.force_to_reach(
             target - state.position,
             state.velocity,
@@ -245,9 +241,22 @@ class Numpad:
         return jnp.append(action, -1.0) if self.jump else action
 
     def distance(self, state: State, task: Task) -> Array:
-        """To the next pad of the sequence, in pad spacings."""
-        target = jnp.asarray(self._coordinates)[task.sequence[state.progress]]
-        return jnp.linalg.norm(target - state.position)
+        """To the next pad of the sequence, in pad spacings; off it and back, if already on it."""
+        target, back = self._way(state, task)
+        return jnp.linalg.norm(target - state.position) + back
+
+    def _way(self, state: State, task: Task) -> tuple[Array, Array]:
+        """Where to roll to press the next pad, [2], and how far it is from there, [].
+
+        A pad under the ball is not pressed again until the ball has left it: the way then
+        leads to the gap beside it first, on the side of the middle column.
+        """
+        pad = task.sequence[state.progress]
+        centre = jnp.asarray(self._coordinates)[pad]
+        inwards = jnp.where(centre[0] > 0, -0.5, 0.5)
+        gap = centre + jnp.stack([inwards, jnp.zeros(())])
+        on_it = state.contact == pad
+        return jnp.where(on_it, gap, centre), jnp.where(on_it, 0.5, 0.0)
 
     # ---- likelihood
 
