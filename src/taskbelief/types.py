@@ -215,7 +215,7 @@ class Features(NamedTuple):
     actor: Array  # [T, B, D]: what the policy reads
     critic: Array  # [T, B, D']: what the value function reads
     belief: Array  # [T, B, H]: what the task head reads
-    loss: Array  # []: the agent's own regulariser (information bottleneck), 0 if none
+    loss: Array  # [T, B]: the agent's own regulariser (information bottleneck), 0 if none
 
 
 class Agent(NamedTuple):

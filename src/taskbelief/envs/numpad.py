@@ -173,7 +173,7 @@ class Numpad:
         return self._observe(state, task), state._replace(cue=jnp.zeros_like(shows))
 
     def step(
-        self, key: Key, state: State, action: Array, task: Task
+        self, key: Key | None, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
         """Rolls the ball for `substeps`; deterministic, `key` is not used."""
         del key

@@ -55,9 +55,7 @@ class Semicircle:
 
     def __post_init__(self) -> None:
         require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
-        require(
-            0 < self.target_radius < 1, "target_radius", self.target_radius, "between 0 and 1"
-        )
+        require(0 < self.target_radius < 1, "target_radius", self.target_radius, "between 0 and 1")
         require(self.max_speed > 0, "max_speed", self.max_speed, "positive")
         require(self.max_turn_rate > 0, "max_turn_rate", self.max_turn_rate, "positive")
         require(self.time_step > 0, "time_step", self.time_step, "positive")

@@ -1,0 +1,54 @@
+"""Agent A: an LSTM over (x, a, r) inside actor and critic, trained by reward alone.
+
+Like RL² (Duan et al. 2016; Humplik et al. 2019, "baseline"). Our choice: actor and critic
+share one core, which halves the cost of the recurrent part.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from taskbelief.agents import _history
+from taskbelief.agents._history import Config
+from taskbelief.networks import cores, functional
+from taskbelief.types import (
+    Agent,
+    AgentInput,
+    Array,
+    Core,
+    EnvSpec,
+    Features,
+    Key,
+    Label,
+    LabelSpec,
+    Metrics,
+    Params,
+)
+
+__all__ = ["Config", "make"]
+
+
+def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
+    """The agent for environments like `spec`; `label` is not used."""
+    del label
+    network = functional(
+        lambda rngs: _history.History(_history.read_dim(spec), config, rngs=rngs)
+    )
+
+    def initial_core(batch: int) -> Core:
+        return cores.CORES[config.core].initial(batch, config.hidden)
+
+    def unroll(
+        params: Params, core: Core, inputs: AgentInput, key: Key | None
+    ) -> tuple[Core, Features]:
+        del key
+        x = _history.read(spec, inputs)
+        core, memory = network.apply(params, core, x, inputs.task_start)
+        features = jnp.concatenate([memory, x], axis=-1)
+        return core, Features(features, features, memory, jnp.zeros(x.shape[:2]))
+
+    def aux_loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
+        del params, features, label
+        return jnp.zeros(()), {}
+
+    return Agent(network.init, initial_core, unroll, aux_loss)

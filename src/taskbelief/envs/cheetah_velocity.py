@@ -1,0 +1,181 @@
+"""Cheetah velocity: run at a hidden speed (Humplik et al. 2019), on Brax's half-cheetah.
+
+The body, its observations and its resets are Brax's own; only the reward is replaced, by
+max(1 - abs(v / v_target - 1), 0) of the forward velocity v, without a cost of control.
+
+Certain: the body, the reward. Our choice, because no source gives it: the range of target
+speeds and p(w) uniform over it; that v is the forward velocity which the last observation
+shows (Brax's own reward takes the displacement over the step instead, which an agent does
+not see); the physics backend. The horizon is that of the half-cheetah tasks of peers.
+
+Needs Brax, which is imported when the body is first built.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from taskbelief.envs._settings import require, require_split
+from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
+
+BACKENDS = ("spring", "positional", "generalized", "mjx")
+
+_FORWARD = 8  # place of the forward velocity in the observation: after 8 coordinates
+
+
+class Task(NamedTuple):
+    speed: Array  # [] float32, v_target in metres per second
+
+
+class State(NamedTuple):
+    body: Any  # brax.envs.State
+
+
+@dataclass(frozen=True)
+class CheetahVelocity:
+    slowest: float = 0.5
+    """smallest target speed, metres per second [our choice]"""
+    fastest: float = 3.0
+    """largest target speed, metres per second [our choice]"""
+    horizon: int = 200
+    """agent steps in a meta-episode, of 0.05 seconds each"""
+    backend: str = "spring"
+    """Brax's physics: "spring", "positional", "generalized" or "mjx" [our choice]"""
+    train_tasks: int = 100
+    """size of the training set"""
+    holdout_tasks: int = 1000
+    """size of the hold-out set"""
+
+    def __post_init__(self) -> None:
+        require(self.slowest > 0, "slowest", self.slowest, "positive")
+        require(
+            self.fastest > self.slowest, "fastest", self.fastest, f"above slowest={self.slowest}"
+        )
+        require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
+        require(self.backend in BACKENDS, "backend", self.backend, f"one of {', '.join(BACKENDS)}")
+        require(self.train_tasks >= 1, "train_tasks", self.train_tasks, "at least 1")
+        require(self.holdout_tasks >= 1, "holdout_tasks", self.holdout_tasks, "at least 1")
+
+    @property
+    def spec(self) -> EnvSpec:
+        middle, width = (self.slowest + self.fastest) / 2, self.fastest - self.slowest
+        return EnvSpec(
+            obs_dim=17,
+            action=Continuous(6),
+            task=Reals(1, centre=(middle,), scale=(width / np.sqrt(12),)),
+            episode_steps=self.horizon,
+        )
+
+    # ---- tasks
+
+    def sample_task(self, key: Key) -> Task:
+        return Task(jax.random.uniform(key, minval=self.slowest, maxval=self.fastest))
+
+    def task_set(self, split: str, num: int | None = None) -> Task:
+        """The same on every machine: drawn by NumPy's PCG64 from a fixed seed per split."""
+        require_split(split)
+        seed, size = (0, self.train_tasks) if split == "train" else (1, self.holdout_tasks)
+        size = size if num is None else num
+        require(size >= 1, "num", num, "at least 1")
+        rng = np.random.Generator(np.random.PCG64(seed))
+        return Task(jnp.asarray(rng.uniform(self.slowest, self.fastest, size), jnp.float32))
+
+    def describe(self, task: Task) -> Array:
+        return task.speed[None]
+
+    def at_test(self) -> CheetahVelocity:
+        return self
+
+    # ---- dynamics
+
+    def reset(self, key: Key, task: Task) -> tuple[Array, State]:
+        """Brax's own: the default pose with a little noise."""
+        del task
+        body = _body(self.backend).reset(key)
+        return body.obs, State(body)
+
+    def step(
+        self, key: Key, state: State, action: Array, task: Task
+    ) -> tuple[Array, State, Array, Array]:
+        """One step of Brax's half-cheetah; deterministic, `key` is not used."""
+        del key
+        body = state.body.replace(metrics=dict(state.body.metrics))  # Brax writes into it
+        body = _body(self.backend).step(body, jnp.clip(action, -1.0, 1.0))
+        reward = _reward(body.obs, task)
+        return body.obs, State(body), reward, jnp.zeros((), bool)
+
+    # ---- references
+
+    def expert(self, key: Key, state: State, task: Task) -> Array:
+        """There is none: nobody has scripted a gait for each speed."""
+        del key, state, task
+        raise NotImplementedError(
+            "cheetah_velocity has no scripted expert: take a trained oracle in its place"
+        )
+
+    def distance(self, state: State, task: Task) -> Array:
+        """Of the speed at present from the target speed, metres per second."""
+        return jnp.abs(state.body.obs[_FORWARD] - task.speed)
+
+    # ---- likelihood
+
+    def initial_memory(self, task: Task) -> tuple[()]:
+        del task
+        return ()
+
+    def log_likelihood(
+        self,
+        task: Task,
+        memory: tuple[()],
+        obs: Array,
+        action: Array,
+        reward: Array,
+        next_obs: Array,
+    ) -> tuple[tuple[()], Array]:
+        """Of the reward, given the velocity that the agent sees.
+
+        The reward is certain, given speed and task: its density is a spike, of height
+        inverse to how fast the reward changes with v_target. A grid of hypotheses stands
+        for all speeds between its points, so the spike is given the width of a cell.
+        """
+        del obs, action
+        velocity = next_obs[_FORWARD]
+        slope = jnp.abs(velocity) / jnp.square(task.speed)  # of the reward, by v_target
+        width = _SOFT * slope + 1e-5
+        off = jnp.abs(reward - _reward(next_obs, task)) / width
+        # No reward (too fast, or not forwards) is an event of its own, not a density.
+        return memory, jnp.where(reward > 0.0, -off - jnp.log(width), -off)
+
+    def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
+        """`num` speeds, evenly spaced."""
+        shares = (np.arange(num) + 0.5) / num
+        speeds = self.slowest + (self.fastest - self.slowest) * shares
+        return Task(jnp.asarray(speeds, jnp.float32)), jnp.full(num, -np.log(num), jnp.float32)
+
+
+def _reward(obs: Array, task: Task) -> Array:
+    """1 at the target speed, less on either side, 0 at rest and from its double on."""
+    return jnp.maximum(1.0 - jnp.abs(obs[_FORWARD] / task.speed - 1.0), 0.0)
+
+
+@functools.lru_cache
+def _body(backend: str) -> Any:
+    """Brax's half-cheetah, built once for each backend."""
+    try:
+        from brax import envs
+    except ImportError as error:
+        raise ImportError("cheetah_velocity needs Brax: pip install brax") from error
+    # The model is made of arrays: never tracers, though `make` may run under jit.
+    with jax.ensure_compile_time_eval():
+        return envs.get_environment("halfcheetah", backend=backend)
+
+
+_SOFT = 2.5e-3  # metres per second: the spacing of a thousand hypotheses
+
+make = CheetahVelocity

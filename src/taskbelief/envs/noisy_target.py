@@ -1,0 +1,174 @@
+"""Noisy target: find a hidden place from coin flips (Humplik et al. 2019).
+
+A ball rolls on a floor. Each step it is paid 1 with probability min(0.5, 1 / (1 + d²)),
+where d is its distance to a hidden target on a semicircle. Reaching the target does not
+end or teleport anything: one payment tells little, and the agent has to integrate them.
+
+Certain: the rolling ball, that it is not teleported, the payment, the semicircle. Our
+choice, because no source gives it: every number below, p(w) uniform over the angle, where
+the ball starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from taskbelief.envs import _ball
+from taskbelief.envs._settings import require, require_split
+from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
+
+
+class Task(NamedTuple):
+    target: Array  # [2] float32, in the unit of length of the payment's d
+
+
+class State(NamedTuple):
+    position: Array  # [2] float32, lengths from the centre of the semicircle
+    velocity: Array  # [2] float32, lengths per step
+
+
+@dataclass(frozen=True)
+class NoisyTarget:
+    radius: float = 5.0
+    """of the semicircle, in the unit of length of the payment's d [our choice]"""
+    horizon: int = 100
+    """agent steps in a meta-episode [our choice]"""
+    force: float = 0.125
+    """largest force on each axis, lengths per step²: the radius takes 20 steps [our choice]"""
+    friction: float = 0.5
+    """share of the velocity lost per step [our choice]"""
+    arena: float = 6.0
+    """half the side of the square that the ball cannot leave, lengths [our choice]"""
+    train_tasks: int = 100
+    """size of the training set"""
+    holdout_tasks: int = 1000
+    """size of the hold-out set"""
+
+    def __post_init__(self) -> None:
+        require(self.radius > 0, "radius", self.radius, "positive")
+        require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
+        require(self.force > 0, "force", self.force, "positive")
+        require(0 < self.friction < 1, "friction", self.friction, "in (0, 1)")
+        require(
+            self.arena >= self.radius, "arena", self.arena, f"at least the radius {self.radius}"
+        )
+        require(self.train_tasks >= 1, "train_tasks", self.train_tasks, "at least 1")
+        require(self.holdout_tasks >= 1, "holdout_tasks", self.holdout_tasks, "at least 1")
+
+    @property
+    def spec(self) -> EnvSpec:
+        # mean and standard deviation of (cos, sin) of a uniform angle in (0, pi)
+        centre = (0.0, 2 / np.pi * self.radius)
+        scale = (np.sqrt(1 / 2) * self.radius, np.sqrt(1 / 2 - 4 / np.pi**2) * self.radius)
+        return EnvSpec(
+            obs_dim=4,
+            action=Continuous(2),
+            task=Reals(2, centre=centre, scale=scale),
+            episode_steps=self.horizon,
+        )
+
+    # ---- tasks
+
+    def sample_task(self, key: Key) -> Task:
+        return self._on_circle(jax.random.uniform(key, maxval=np.pi))
+
+    def task_set(self, split: str, num: int | None = None) -> Task:
+        """The same on every machine: drawn by NumPy's PCG64 from a fixed seed per split."""
+        require_split(split)
+        seed, size = (0, self.train_tasks) if split == "train" else (1, self.holdout_tasks)
+        size = size if num is None else num
+        require(size >= 1, "num", num, "at least 1")
+        rng = np.random.Generator(np.random.PCG64(seed))
+        return self._on_circle(jnp.asarray(rng.uniform(0.0, np.pi, size), jnp.float32))
+
+    def describe(self, task: Task) -> Array:
+        return task.target
+
+    def at_test(self) -> NoisyTarget:
+        return self
+
+    def _on_circle(self, angle: Array) -> Task:
+        return Task(self.radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1))
+
+    # ---- dynamics
+
+    def reset(self, key: Key, task: Task) -> tuple[Array, State]:
+        """At rest in the centre of the semicircle."""
+        del key, task
+        state = State(position=jnp.zeros(2), velocity=jnp.zeros(2))
+        return self._observe(state), state
+
+    def step(
+        self, key: Key, state: State, action: Array, task: Task
+    ) -> tuple[Array, State, Array, Array]:
+        """Rolls the ball, then flips the coin of the place where it came to be."""
+        state = State(
+            *_ball.roll(
+                state.position,
+                state.velocity,
+                self.force * jnp.clip(action, -1.0, 1.0),
+                friction=self.friction,
+                wall=self.arena,
+            )
+        )
+        paid = jax.random.uniform(key) < self._chance(state.position, task)
+        return self._observe(state), state, paid.astype(jnp.float32), jnp.zeros((), bool)
+
+    def _chance(self, position: Array, task: Task) -> Array:
+        """Of being paid at `position`."""
+        squared = jnp.sum(jnp.square(position - task.target))
+        return jnp.minimum(0.5, 1.0 / (1.0 + squared))
+
+    def _observe(self, state: State) -> Array:
+        """[position 2, in radii; velocity 2, in top speeds]."""
+        top_speed = self.force / self.friction
+        return jnp.concatenate([state.position / self.radius, state.velocity / top_speed])
+
+    # ---- references
+
+    def expert(self, key: Key, state: State, task: Task) -> Array:
+        """Rolls straight to the target and stays there."""
+        del key
+        force = _ball.force_to_reach(
+            task.target - state.position, state.velocity, friction=self.friction, substeps=1
+        )
+        action = force / self.force
+        return action / jnp.maximum(1.0, jnp.max(jnp.abs(action)))  # keep the direction
+
+    def distance(self, state: State, task: Task) -> Array:
+        """To the target, in lengths."""
+        return jnp.linalg.norm(task.target - state.position)
+
+    # ---- likelihood
+
+    def initial_memory(self, task: Task) -> tuple[()]:
+        del task
+        return ()
+
+    def log_likelihood(
+        self,
+        task: Task,
+        memory: tuple[()],
+        obs: Array,
+        action: Array,
+        reward: Array,
+        next_obs: Array,
+    ) -> tuple[tuple[()], Array]:
+        """Of the coin's fall at the place where the ball came to be."""
+        del obs, action
+        chance = self._chance(next_obs[:2] * self.radius, task)
+        return memory, jnp.where(reward > 0.5, jnp.log(chance), jnp.log1p(-chance))
+
+    def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
+        """`num` targets, evenly spaced on the semicircle."""
+        angles = (np.arange(num) + 0.5) * np.pi / num
+        tasks = self._on_circle(jnp.asarray(angles, jnp.float32))
+        return tasks, jnp.full(num, -np.log(num), jnp.float32)
+
+
+make = NoisyTarget

@@ -1,0 +1,165 @@
+"""Sparse navigation: PEARL's 2-D point robot with sparse rewards (Rakelly et al. 2019).
+
+A point moves on the plane. A hidden goal lies on the unit semicircle; only near it is there
+any reward. An episode is short, and a task lasts for several: the point is put back to the
+origin, the goal stays, and an agent that remembers where it has been need not search again.
+
+Certain, read from PEARL's published code: the steps of 0.1 per axis, start at the origin,
+goal on the unit semicircle, goal radius 0.2, reward 1 - d inside and 0 outside, 20 steps an
+episode, 20 episodes at evaluation. Our choice: p(w) uniform over the angle (PEARL: a fixed
+list of 100 such goals, 80 of them for training), 5 episodes a task at training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from taskbelief.envs._settings import require, require_split
+from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
+
+
+class Task(NamedTuple):
+    goal: Array  # [2] float32, in radii of the semicircle
+
+
+class State(NamedTuple):
+    position: Array  # [2] float32, in radii of the semicircle
+
+
+@dataclass(frozen=True)
+class SparseNavigation:
+    episode_steps: int = 20
+    """agent steps in an episode"""
+    episodes: int = 5
+    """in a meta-episode, at training [our choice]"""
+    test_episodes: int = 20
+    """in a meta-episode, at evaluation"""
+    step_size: float = 0.1
+    """at full action, along each axis, radii per step"""
+    goal_radius: float = 0.2
+    """distance from the goal up to which there is reward, radii"""
+    train_tasks: int = 100
+    """size of the training set (PEARL: 80)"""
+    holdout_tasks: int = 1000
+    """size of the hold-out set (PEARL: 20)"""
+
+    def __post_init__(self) -> None:
+        require(self.episode_steps >= 1, "episode_steps", self.episode_steps, "at least 1")
+        require(self.episodes >= 1, "episodes", self.episodes, "at least 1")
+        require(self.test_episodes >= 1, "test_episodes", self.test_episodes, "at least 1")
+        require(self.step_size > 0, "step_size", self.step_size, "positive")
+        require(0 < self.goal_radius < 1, "goal_radius", self.goal_radius, "between 0 and 1")
+        require(self.train_tasks >= 1, "train_tasks", self.train_tasks, "at least 1")
+        require(self.holdout_tasks >= 1, "holdout_tasks", self.holdout_tasks, "at least 1")
+
+    @property
+    def spec(self) -> EnvSpec:
+        # mean and standard deviation of (cos, sin) of a uniform angle in (0, pi)
+        return EnvSpec(
+            obs_dim=2,
+            action=Continuous(2),
+            task=Reals(
+                2, centre=(0.0, 2 / np.pi), scale=(np.sqrt(1 / 2), np.sqrt(1 / 2 - 4 / np.pi**2))
+            ),
+            episode_steps=self.episode_steps,
+            episodes_per_task=self.episodes,
+        )
+
+    # ---- tasks
+
+    def sample_task(self, key: Key) -> Task:
+        return _on_circle(jax.random.uniform(key, maxval=np.pi))
+
+    def task_set(self, split: str, num: int | None = None) -> Task:
+        """The same on every machine: drawn by NumPy's PCG64 from a fixed seed per split."""
+        require_split(split)
+        seed, size = (0, self.train_tasks) if split == "train" else (1, self.holdout_tasks)
+        size = size if num is None else num
+        require(size >= 1, "num", num, "at least 1")
+        rng = np.random.Generator(np.random.PCG64(seed))
+        return _on_circle(jnp.asarray(rng.uniform(0.0, np.pi, size), jnp.float32))
+
+    def describe(self, task: Task) -> Array:
+        return task.goal
+
+    def at_test(self) -> SparseNavigation:
+        """The same navigation for as many episodes as evaluation takes."""
+        return replace(self, episodes=self.test_episodes)
+
+    # ---- dynamics
+
+    def reset(self, key: Key, task: Task) -> tuple[Array, State]:
+        """At the origin."""
+        del key, task
+        return jnp.zeros(2), State(jnp.zeros(2))
+
+    def step(
+        self, key: Key, state: State, action: Array, task: Task
+    ) -> tuple[Array, State, Array, Array]:
+        """Moves by `action`, [2] in [-1, 1], times the step size; deterministic."""
+        del key
+        position = self._move(state.position, action)
+        gap = jnp.linalg.norm(position - task.goal)
+        reward = jnp.where(gap <= self.goal_radius, 1.0 - gap, 0.0)
+        return position, State(position), reward, jnp.zeros((), bool)
+
+    def _move(self, position: Array, action: Array) -> Array:
+        return position + self.step_size * jnp.clip(action, -1.0, 1.0)
+
+    # ---- references
+
+    def expert(self, key: Key, state: State, task: Task) -> Array:
+        """Straight to the goal."""
+        del key
+        action = (task.goal - state.position) / self.step_size
+        return action / jnp.maximum(1.0, jnp.max(jnp.abs(action)))  # keep the direction
+
+    def distance(self, state: State, task: Task) -> Array:
+        """To the goal, in radii."""
+        return jnp.linalg.norm(task.goal - state.position)
+
+    # ---- likelihood
+
+    def initial_memory(self, task: Task) -> tuple[()]:
+        del task
+        return ()
+
+    def log_likelihood(
+        self,
+        task: Task,
+        memory: tuple[()],
+        obs: Array,
+        action: Array,
+        reward: Array,
+        next_obs: Array,
+    ) -> tuple[tuple[()], Array]:
+        """Of hit or miss, and of the distance that a reward tells, both softened by `_SOFT`.
+
+        A grid of hypotheses stands for all goals between its points: what the truth
+        explains exactly, its nearest neighbours must explain as well.
+        """
+        del next_obs  # which may be the first observation of the next episode
+        gap = jnp.linalg.norm(self._move(obs, action) - task.goal)
+        inside = (self.goal_radius - gap) / _SOFT
+        hit = jax.nn.log_sigmoid(inside) - jnp.abs(reward - (1.0 - gap)) / _SOFT
+        return memory, jnp.where(reward > 0.0, hit, jax.nn.log_sigmoid(-inside))
+
+    def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
+        """`num` goals, evenly spaced on the semicircle."""
+        angles = (np.arange(num) + 0.5) * np.pi / num
+        tasks = _on_circle(jnp.asarray(angles, jnp.float32))
+        return tasks, jnp.full(num, -np.log(num), jnp.float32)
+
+
+def _on_circle(angle: Array) -> Task:
+    return Task(jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1))
+
+
+_SOFT = 2e-3  # in radii: about the spacing of a thousand hypotheses
+
+make = SparseNavigation

@@ -1,0 +1,209 @@
+"""SVG(0): off-policy actor-critic on recurrent features (Heess et al. 2015).
+
+The actor ascends E[Q(s, pi(s, noise))] by the reparameterised gradient; the critic learns by
+Retrace (Munos et al. 2016) towards target networks; both keep an entropy bonus' distance
+from certainty. For discrete actions the expectation over actions is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from taskbelief import returns
+from taskbelief.networks import functional, heads
+from taskbelief.networks.torsos import MLP
+from taskbelief.types import (
+    Agent,
+    AgentInput,
+    Array,
+    Core,
+    EnvSpec,
+    Features,
+    Key,
+    Learner,
+    Metrics,
+    Params,
+    Trajectory,
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    actor_hidden: int = 64
+    """units of each of the actor's two hidden layers"""
+    critic_hidden: int = 64
+    """units of each of the critic's two hidden layers"""
+    gamma: float = 0.95
+    """discount per step"""
+    lambda_: float = 0.9
+    """decay of the Retrace traces"""
+    bootstrap_at_task_end: bool = True
+    """running out of time is no end: the value of the last state stands for what follows"""
+    action_samples: int = 4
+    """reparameterised actions per step in E[Q] (continuous actions)"""
+    entropy_cost: float = 0.005
+    """reward units per nat of policy entropy, in the actor's loss"""
+    actor_weight: float = 1.0
+    """weight of the actor's loss beside the critic's"""
+    learning_rate: float = 1e-3
+    """of Adam"""
+    learning_rate_end: float = 0.1
+    """share of the learning rate left when training ends (linear decay)"""
+    max_gradient_norm: float = 1.0
+    """the gradient of all parameters is scaled down to this norm"""
+    target_rate: float = 0.02
+    """share of the parameters that moves into the target networks each update (Polyak)"""
+
+
+class LearnerState(NamedTuple):
+    params: Params
+    target: Params
+    optimiser: optax.OptState
+    updates: Array  # [] int32
+
+
+class _Heads(nnx.Module):
+    def __init__(self, spec: EnvSpec, sizes: tuple[int, int], config: Config, *, rngs: nnx.Rngs):
+        action = heads.action_head(spec.action)
+        width = config.actor_hidden
+        self.actor = MLP([sizes[0], width, width, action.num_params], rngs=rngs, last_scale=0.01)
+        self.critic = action.q_network(sizes[1], [config.critic_hidden] * 2, rngs=rngs)
+
+    def policy(self, features: Array) -> Array:
+        return self.actor(features)
+
+    def value(self, features: Array) -> heads.ActionValue:
+        return self.critic.value(features)
+
+
+def make(
+    spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: int = 1
+) -> Learner:
+    """The learner for `agent`; `total_updates` is the length of the learning-rate schedule."""
+    action_head = heads.action_head(spec.action)
+    network = functional(
+        lambda rngs: _Heads(spec, _feature_sizes(spec, agent), config, rngs=rngs)
+    )
+    schedule = optax.linear_schedule(
+        config.learning_rate, config.learning_rate * config.learning_rate_end, total_updates
+    )
+    optimiser = optax.chain(
+        optax.clip_by_global_norm(config.max_gradient_norm), optax.adam(schedule)
+    )
+
+    def init(key: Key) -> LearnerState:
+        agent_key, heads_key = jax.random.split(key)
+        params = {"agent": agent.init(agent_key), "heads": network.init(heads_key)}
+        return LearnerState(
+            params,
+            # a copy: the trainer donates its state, and no buffer may be donated twice
+            jax.tree.map(jnp.copy, params),
+            optimiser.init(params),
+            jnp.zeros((), jnp.int32),
+        )
+
+    def act(
+        params: Params, core: Core, inputs: AgentInput, key: Key | None
+    ) -> tuple[Core, Array, Array]:
+        unroll_key, sample_key = (None, None) if key is None else jax.random.split(key)
+        core, features = agent.unroll(params["agent"], core, inputs, unroll_key)
+        policy = network.apply(params["heads"], features.actor[0], method="policy")
+        if sample_key is None:
+            action = action_head.mode(policy)
+        else:
+            action = action_head.sample(policy, sample_key)
+        return core, action, action_head.log_prob(policy, action)
+
+    def loss(
+        params: Params, target: Params, batch: Trajectory, key: Key
+    ) -> tuple[Array, Metrics]:
+        unroll_key, target_key, value_key, actor_key = jax.random.split(key, 4)
+        core = agent.initial_core(batch.reward.shape[1])
+        _, features = agent.unroll(params["agent"], core, batch.inputs, unroll_key)
+        _, target_features = agent.unroll(target["agent"], core, batch.inputs, target_key)
+        policy = network.apply(params["heads"], features.actor, method="policy")  # [T + 1, B, .]
+
+        # critic: Retrace towards the target networks, under the current policy
+        now = jax.tree.map(lambda leaf: leaf[:-1], features)
+        q_value = network.apply(params["heads"], now.critic, method="value")
+        q = q_value.at(batch.action)
+        targets, log_ratio = _targets(
+            jax.lax.stop_gradient(policy), target, target_features, batch, value_key
+        )
+        critic_loss = 0.5 * jnp.mean(jnp.square(targets - q))
+
+        # actor: SVG(0), through the critic as it stands but not into it
+        frozen = jax.lax.stop_gradient((params["heads"], now.critic))
+        q_frozen = network.apply(*frozen, method="value")
+        value, entropy = action_head.expect(
+            policy[:-1], q_frozen, actor_key, config.action_samples
+        )
+        actor_loss = -jnp.mean(value + config.entropy_cost * entropy)
+
+        aux_loss, aux_metrics = agent.aux_loss(params["agent"], now, batch.label)
+        total = critic_loss + config.actor_weight * actor_loss + aux_loss + jnp.mean(now.loss)
+        return total, {
+            "loss": total,
+            "critic_loss": critic_loss,
+            "actor_loss": actor_loss,
+            "entropy": jnp.mean(entropy),
+            "q": jnp.mean(q),
+            "q_target": jnp.mean(targets),
+            "trace": jnp.mean(jnp.minimum(1.0, jnp.exp(log_ratio))),
+            **aux_metrics,
+        }
+
+    def _targets(
+        policy: Array, target: Params, features: Features, batch: Trajectory, key: Key
+    ) -> tuple[Array, Array]:
+        """Retrace targets and log importance ratios, [T, B] each."""
+        log_ratio = action_head.log_prob(policy[:-1], batch.action) - batch.log_prob
+        value = network.apply(target["heads"], features.critic, method="value")
+        expected, _ = action_head.expect(policy, value, key, config.action_samples)
+        q_now = network.apply(target["heads"], features.critic[:-1], method="value")
+        discount = returns.discounts(
+            config.gamma, batch.terminated, batch.task_end, beyond=config.bootstrap_at_task_end
+        )
+        targets = returns.retrace(
+            q_now.at(batch.action),
+            expected[1:],
+            batch.reward,
+            discount,
+            log_ratio,
+            lambda_=config.lambda_,
+        )
+        return targets, log_ratio
+
+    def update(state: LearnerState, batch: Trajectory, key: Key) -> tuple[LearnerState, Metrics]:
+        gradient, metrics = jax.grad(loss, has_aux=True)(state.params, state.target, batch, key)
+        metrics["gradient_norm"] = optax.global_norm(gradient)
+        step, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
+        params = optax.apply_updates(state.params, step)
+        target = optax.incremental_update(params, state.target, config.target_rate)
+        return LearnerState(params, target, optimiser_state, state.updates + 1), metrics
+
+    return Learner(init, act, update)
+
+
+def _feature_sizes(spec: EnvSpec, agent: Agent) -> tuple[int, int]:
+    """Widths of the actor's and the critic's features, without computing them."""
+    action = heads.action_head(spec.action)
+    inputs = AgentInput(
+        obs=jnp.zeros((1, 1, spec.obs_dim)),
+        prev_action=action.none(1, 1),
+        prev_reward=jnp.zeros((1, 1)),
+        episode_start=jnp.ones((1, 1), bool),
+        task_start=jnp.ones((1, 1), bool),
+    )
+
+    def features(key: Key) -> Features:
+        return agent.unroll(agent.init(key), agent.initial_core(1), inputs, None)[1]
+
+    shapes = jax.eval_shape(features, jax.random.key(0))
+    return shapes.actor.shape[-1], shapes.critic.shape[-1]

@@ -1,0 +1,359 @@
+"""What networks say, as distributions: over actions and over labels.
+
+The action object is chosen once from `spec.action`, the label object once from a label
+family; nothing else in the library asks whether actions are discrete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import distrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from taskbelief.networks.torsos import MLP
+from taskbelief.types import (
+    ActionSpec,
+    Array,
+    Categories,
+    Continuous,
+    Key,
+    LabelSpec,
+    Probabilities,
+    Reals,
+)
+
+# ---- actions ----------------------------------------------------------------------
+
+
+class ActionValue(NamedTuple):
+    """Q(features, .) with the features bound."""
+
+    at: Callable[[Array], Array]  # action [..., num] or [...] -> Q [...]
+    each: Callable[[], Array]  # -> Q of every action [..., num]; discrete actions only
+
+
+class ActionHead(Protocol):
+    """A family of policies. `params`: [..., num_params]; actions: [..., num] or [...]."""
+
+    num_params: int
+    embed_dim: int
+
+    def sample(self, params: Array, key: Key) -> Array: ...
+    def mode(self, params: Array) -> Array: ...
+    def log_prob(self, params: Array, action: Array) -> Array: ...
+    def none(self, *batch: int) -> Array:
+        """What stands for the action before the first: zeros, [*batch, num] or [*batch]."""
+        ...
+
+    def embed(self, action: Array) -> Array:
+        """As networks read it: [..., embed_dim]."""
+        ...
+
+    def expect(
+        self, params: Array, q: ActionValue, key: Key, samples: int
+    ) -> tuple[Array, Array]:
+        """(E[q], entropy) under the policy, each [...].
+
+        Exact for discrete actions; the mean over `samples` reparameterised ones for
+        continuous actions, so that the gradient with respect to `params` is SVG(0)'s.
+        """
+        ...
+
+    def q_network(self, in_features: int, hidden: Sequence[int], *, rngs: nnx.Rngs) -> nnx.Module:
+        """A module with `value(features) -> ActionValue`."""
+        ...
+
+
+# Actions are kept this far inside (-1, 1), where the inverse of tanh is accurate: sampling
+# and later evaluation then agree on the log-probability.
+_RIM = 1e-4
+
+
+@dataclass(frozen=True)
+class SquashedNormal:
+    """Independent normals through tanh, for `Continuous` actions.
+
+    `params`: means, then what the standard deviations are made of, in (min_std, max_std).
+    """
+
+    num: int
+    min_std: float = 0.05
+    max_std: float = 1.0
+
+    @property
+    def num_params(self) -> int:
+        return 2 * self.num
+
+    @property
+    def embed_dim(self) -> int:
+        return self.num
+
+    def _normal(self, params: Array) -> distrax.Normal:
+        mean, raw = jnp.split(params, 2, axis=-1)
+        # tanh-form sigmoid; at raw = 0 the deviation is half way
+        share = 0.5 * jnp.tanh(0.5 * raw) + 0.5
+        return distrax.Normal(mean, self.min_std + (self.max_std - self.min_std) * share)
+
+    def sample(self, params: Array, key: Key) -> Array:
+        return self._squash(self._normal(params).sample(seed=key))
+
+    def mode(self, params: Array) -> Array:
+        """The median; the field's customary deterministic action."""
+        return self._squash(self._normal(params).mean())
+
+    def log_prob(self, params: Array, action: Array) -> Array:
+        unsquashed = jnp.arctanh(jnp.clip(action, _RIM - 1.0, 1.0 - _RIM))
+        return self._squashed_log_prob(self._normal(params), unsquashed)
+
+    def none(self, *batch: int) -> Array:
+        return jnp.zeros((*batch, self.num))
+
+    def embed(self, action: Array) -> Array:
+        return action
+
+    def expect(
+        self, params: Array, q: ActionValue, key: Key, samples: int
+    ) -> tuple[Array, Array]:
+        normal = self._normal(params)
+        unsquashed = normal.sample(seed=key, sample_shape=(samples,))
+        values = q.at(self._squash(unsquashed))
+        entropy = -self._squashed_log_prob(normal, unsquashed)
+        return jnp.mean(values, axis=0), jnp.mean(entropy, axis=0)
+
+    def q_network(self, in_features: int, hidden: Sequence[int], *, rngs: nnx.Rngs) -> nnx.Module:
+        return _ContinuousQ(in_features, self.num, hidden, rngs=rngs)
+
+    def _squash(self, unsquashed: Array) -> Array:
+        return jnp.clip(jnp.tanh(unsquashed), _RIM - 1.0, 1.0 - _RIM)
+
+    def _squashed_log_prob(self, normal: distrax.Normal, unsquashed: Array) -> Array:
+        # log |d tanh(u) / du| = 2 (log 2 - u - softplus(-2u)), the stable form
+        jacobian = 2.0 * (np.log(2.0) - unsquashed - jax.nn.softplus(-2.0 * unsquashed))
+        return jnp.sum(normal.log_prob(unsquashed) - jacobian, axis=-1)
+
+
+class _ContinuousQ(nnx.Module):
+    """Q(features, action). The features' part of the first layer is shared by all actions."""
+
+    def __init__(self, in_features: int, num: int, hidden: Sequence[int], *, rngs: nnx.Rngs):
+        self.features = nnx.Linear(in_features, hidden[0], rngs=rngs)
+        self.action = nnx.Linear(num, hidden[0], use_bias=False, rngs=rngs)
+        self.rest = MLP([*hidden, 1], rngs=rngs, last_scale=0.1)
+
+    def value(self, features: Array) -> ActionValue:
+        base = self.features(features)
+
+        def at(action: Array) -> Array:
+            return self.rest(jax.nn.relu(base + self.action(action)))[..., 0]
+
+        def each() -> Array:
+            raise TypeError("continuous actions cannot be listed")
+
+        return ActionValue(at, each)
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """A categorical distribution, for `Discrete` actions. `params`: logits."""
+
+    num: int
+
+    @property
+    def num_params(self) -> int:
+        return self.num
+
+    @property
+    def embed_dim(self) -> int:
+        return self.num
+
+    def sample(self, params: Array, key: Key) -> Array:
+        return jax.random.categorical(key, params).astype(jnp.int32)
+
+    def mode(self, params: Array) -> Array:
+        return jnp.argmax(params, axis=-1).astype(jnp.int32)
+
+    def log_prob(self, params: Array, action: Array) -> Array:
+        log_probs = jax.nn.log_softmax(params)
+        return jnp.take_along_axis(log_probs, action[..., None], axis=-1)[..., 0]
+
+    def none(self, *batch: int) -> Array:
+        return jnp.zeros(batch, jnp.int32)
+
+    def embed(self, action: Array) -> Array:
+        return jax.nn.one_hot(action, self.num)
+
+    def expect(
+        self, params: Array, q: ActionValue, key: Key, samples: int
+    ) -> tuple[Array, Array]:
+        del key, samples
+        log_probs = jax.nn.log_softmax(params)
+        probs = jnp.exp(log_probs)
+        return jnp.sum(probs * q.each(), axis=-1), -jnp.sum(probs * log_probs, axis=-1)
+
+    def q_network(self, in_features: int, hidden: Sequence[int], *, rngs: nnx.Rngs) -> nnx.Module:
+        return _DiscreteQ(in_features, self.num, hidden, rngs=rngs)
+
+
+class _DiscreteQ(nnx.Module):
+    """Q(features, .) of all actions at once."""
+
+    def __init__(self, in_features: int, num: int, hidden: Sequence[int], *, rngs: nnx.Rngs):
+        self.all = MLP([in_features, *hidden, num], rngs=rngs, last_scale=0.1)
+
+    def value(self, features: Array) -> ActionValue:
+        values = self.all(features)
+
+        def at(action: Array) -> Array:
+            return jnp.take_along_axis(values, action[..., None], axis=-1)[..., 0]
+
+        return ActionValue(at, lambda: values)
+
+
+def action_head(spec: ActionSpec) -> ActionHead:
+    """The policy family of an action space."""
+    return SquashedNormal(spec.num) if isinstance(spec, Continuous) else Softmax(spec.num)
+
+
+# ---- labels -----------------------------------------------------------------------
+
+
+class LabelHead(Protocol):
+    """A family of beliefs about a label. `params`: [..., num_params]; h: [..., label axes]."""
+
+    num_params: int
+    embed_dim: int
+
+    def log_prob(self, params: Array, h: Array) -> Array:
+        """log b(h), [...]."""
+        ...
+
+    def mean(self, params: Array) -> Array:
+        """E[h] ([..., places, classes] probabilities for categories)."""
+        ...
+
+    def embed(self, h: Array) -> Array:
+        """h as networks read it: [..., embed_dim]."""
+        ...
+
+    def summary(self, params: Array) -> Array:
+        """E[embed(h)] under the belief: [..., embed_dim]."""
+        ...
+
+
+@dataclass(frozen=True)
+class IndependentBeta:
+    """For `Probabilities`: one Beta for each; conjugate to Bernoulli rewards."""
+
+    num: int
+
+    @property
+    def num_params(self) -> int:
+        return 2 * self.num
+
+    @property
+    def embed_dim(self) -> int:
+        return self.num
+
+    def _beta(self, params: Array) -> distrax.Beta:
+        # + 1: unimodal, and U(0, 1), the prior, is within reach at the edge
+        a, b = jnp.split(jax.nn.softplus(params) + 1.0, 2, axis=-1)
+        return distrax.Beta(a, b)
+
+    def log_prob(self, params: Array, h: Array) -> Array:
+        return jnp.sum(self._beta(params).log_prob(jnp.clip(h, 1e-4, 1.0 - 1e-4)), axis=-1)
+
+    def mean(self, params: Array) -> Array:
+        return self._beta(params).mean()
+
+    def embed(self, h: Array) -> Array:
+        return (h - 0.5) * np.sqrt(12.0)  # of unit variance under U(0, 1)
+
+    def summary(self, params: Array) -> Array:
+        return self.embed(self.mean(params))
+
+
+@dataclass(frozen=True)
+class DiagonalNormal:
+    """For `Reals`: independent normals over the standardised label."""
+
+    spec: Reals
+    min_std: float = 0.01
+
+    @property
+    def num_params(self) -> int:
+        return 2 * self.spec.num
+
+    @property
+    def embed_dim(self) -> int:
+        return self.spec.num
+
+    def _normal(self, params: Array) -> distrax.Normal:
+        mean, raw = jnp.split(params, 2, axis=-1)
+        return distrax.Normal(mean, self.min_std + jax.nn.softplus(raw))
+
+    def log_prob(self, params: Array, h: Array) -> Array:
+        log_prob = jnp.sum(self._normal(params).log_prob(self.embed(h)), axis=-1)
+        return log_prob - float(np.sum(np.log(self.spec.scale)))
+
+    def mean(self, params: Array) -> Array:
+        standardised = self._normal(params).mean()
+        return standardised * jnp.asarray(self.spec.scale) + jnp.asarray(self.spec.centre)
+
+    def embed(self, h: Array) -> Array:
+        return (h - jnp.asarray(self.spec.centre)) / jnp.asarray(self.spec.scale)
+
+    def summary(self, params: Array) -> Array:
+        return self._normal(params).mean()
+
+
+@dataclass(frozen=True)
+class IndependentCategorical:
+    """For `Categories`: one categorical for each place."""
+
+    spec: Categories
+
+    @property
+    def num_params(self) -> int:
+        return self.spec.places * self.spec.classes
+
+    @property
+    def embed_dim(self) -> int:
+        dims = len(self.spec.coordinates[0]) if self.spec.coordinates else 0
+        return self.spec.places * (self.spec.classes + dims)
+
+    def _logits(self, params: Array) -> Array:
+        return params.reshape(*params.shape[:-1], self.spec.places, self.spec.classes)
+
+    def log_prob(self, params: Array, h: Array) -> Array:
+        log_probs = jax.nn.log_softmax(self._logits(params))
+        return jnp.sum(jnp.take_along_axis(log_probs, h[..., None], axis=-1), axis=(-1, -2))
+
+    def mean(self, params: Array) -> Array:
+        return jax.nn.softmax(self._logits(params))
+
+    def embed(self, h: Array) -> Array:
+        return self._read(jax.nn.one_hot(h, self.spec.classes))
+
+    def summary(self, params: Array) -> Array:
+        return self._read(self.mean(params))
+
+    def _read(self, probs: Array) -> Array:
+        """[..., places, classes] -> probabilities beside expected coordinates, flat."""
+        if self.spec.coordinates:
+            probs = jnp.concatenate([probs, probs @ jnp.asarray(self.spec.coordinates)], axis=-1)
+        return probs.reshape(*probs.shape[:-2], -1)
+
+
+def label_head(spec: LabelSpec) -> LabelHead:
+    """The belief family of a label."""
+    if isinstance(spec, Probabilities):
+        return IndependentBeta(spec.num)
+    if isinstance(spec, Reals):
+        return DiagonalNormal(spec)
+    return IndependentCategorical(spec)

@@ -1,0 +1,205 @@
+"""Meta-episodes: whole tasks played from the zero core, side by side, in one scan.
+
+The loop holds the task. Within a meta-episode the state is reset whenever an episode ends,
+by itself or out of time; the task and the agent's core go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from taskbelief.types import (
+    AgentInput,
+    Array,
+    Continuous,
+    Core,
+    Env,
+    EnvSpec,
+    Key,
+    Label,
+    State,
+    Task,
+    Trajectory,
+)
+
+# (core, inputs [1, B, ...], key) -> (core, action [B, ...], log_prob [B])
+Act = Callable[[Core, AgentInput, Key], tuple[Core, Array, Array]]
+# (key, state, task) -> h, unbatched: what the teacher says at this moment
+Teach = Callable[[Key, State, Task], Array]
+
+
+class Scripted(NamedTuple):
+    """A reference policy, unbatched; may look at state and task (the expert does)."""
+
+    init: Callable[[], Any]  # () -> memory
+    act: Callable[[Any, Key, State, Task], Array]  # (memory, key, state, task) -> action
+    # (memory, obs, action, reward, next_obs) -> memory
+    observe: Callable[[Any, Array, Array, Array, Array], Any]
+
+
+def batch_size(tasks: Task) -> int:
+    """B of a batch of tasks."""
+    return jax.tree.leaves(tasks)[0].shape[0]
+
+
+def take(tasks: Task, index: Array) -> Task:
+    """The tasks at `index`, [B]."""
+    return jax.tree.map(lambda leaf: leaf[index], tasks)
+
+
+def no_action(spec: EnvSpec, batch: int) -> Array:
+    """What stands for the previous action before the first: zeros, [B, num] or [B]."""
+    if isinstance(spec.action, Continuous):
+        return jnp.zeros((batch, spec.action.num))
+    return jnp.zeros(batch, jnp.int32)
+
+
+class _Loop(NamedTuple):
+    memory: Any
+    state: State  # [B, ...]
+    inputs: AgentInput  # [1, B, ...]
+    elapsed: Array  # [B] int32: steps since the episode began
+
+
+def _play(
+    env: Env,
+    tasks: Task,
+    key: Key,
+    memory: Any,
+    select: Callable[[Any, AgentInput, State, Key], tuple[Any, Array, Array]],
+    teach: Teach | None,
+    observe: Callable[..., Any] | None = None,
+) -> Trajectory:
+    """The one loop. `select` sees the state, so only this module's wrappers may give it."""
+    spec, batch = env.spec, batch_size(tasks)
+    reset_key, scan_key = jax.random.split(key)
+
+    def each(function: Callable, key: Key, *args: Any) -> Any:
+        return jax.vmap(function)(jax.random.split(key, batch), *args)
+
+    def body(loop: _Loop, xs: tuple[Array, Key]) -> tuple[_Loop, Any]:
+        step, key = xs
+        act_key, step_key, again_key, label_key = jax.random.split(key, 4)
+        memory, action, log_prob = select(loop.memory, loop.inputs, loop.state, act_key)
+        h = () if teach is None else each(teach, label_key, loop.state, tasks)
+        obs, state, reward, terminated = each(env.step, step_key, loop.state, action, tasks)
+        if observe is not None:
+            memory = observe(memory, loop.inputs.obs[0], action, reward, obs)
+
+        elapsed = loop.elapsed + 1
+        task_end = step == spec.task_steps - 1
+        out_of_time = (elapsed == spec.episode_steps) | task_end
+        # After the last step nothing is reset: the bootstrap input is what came next.
+        again = (terminated | out_of_time) & ~task_end
+
+        def reset(fresh_and_old: tuple) -> tuple:
+            fresh = each(env.reset, again_key, tasks)
+            return jax.tree.map(
+                lambda new, old: jnp.where(_expand(again, new), new, old), fresh, fresh_and_old
+            )
+
+        # no environment of ours resets often: skip the work where none does
+        obs, state = jax.lax.cond(jnp.any(again), reset, lambda old: old, (obs, state))
+        inputs = AgentInput(obs, action, reward, again, jnp.zeros(batch, bool))
+        record = (
+            loop.inputs,
+            action,
+            log_prob,
+            reward,
+            terminated,
+            terminated | out_of_time,
+            jnp.broadcast_to(task_end, (batch,)),
+            h,
+        )
+        elapsed = jnp.where(again, 0, elapsed)
+        return _Loop(memory, state, _add_time(inputs), elapsed), record
+
+    obs, state = each(env.reset, reset_key, tasks)
+    first = AgentInput(
+        obs=obs,
+        prev_action=no_action(spec, batch),
+        prev_reward=jnp.zeros(batch),
+        episode_start=jnp.ones(batch, bool),
+        task_start=jnp.ones(batch, bool),
+    )
+    loop = _Loop(memory, state, _add_time(first), jnp.zeros(batch, jnp.int32))
+    steps = jnp.arange(spec.task_steps), jax.random.split(scan_key, spec.task_steps)
+    loop, record = jax.lax.scan(body, loop, steps)
+    inputs, action, log_prob, reward, terminated, episode_end, task_end, h = record
+    inputs = jax.tree.map(
+        lambda seen, last: jnp.concatenate([seen[:, 0], last]), inputs, loop.inputs
+    )
+    return Trajectory(
+        inputs, action, log_prob, reward, terminated, episode_end, task_end, Label(h)
+    )
+
+
+def collect(
+    env: Env, tasks: Task, key: Key, act: Act, core: Core, teach: Teach | None = None
+) -> Trajectory:
+    """Plays one meta-episode on each of B tasks with an agent.
+
+    Args:
+      env: the environment.
+      tasks: [B, ...], one for each meta-episode.
+      key: consumed.
+      act: the agent with its parameters; sees `AgentInput` and nothing else.
+      core: the zero core, [B, ...].
+      teach: labels each step, for the trajectory alone; None: labels are empty.
+    """
+
+    def select(core: Core, inputs: AgentInput, state: State, key: Key):
+        del state
+        return act(core, inputs, key)
+
+    return _play(env, tasks, key, core, select, teach)
+
+
+def collect_scripted(env: Env, tasks: Task, key: Key, policy: Scripted) -> Trajectory:
+    """Plays one meta-episode on each of B tasks with a reference policy."""
+    batch = batch_size(tasks)
+
+    def select(memory: Any, inputs: AgentInput, state: State, key: Key):
+        del inputs
+        keys = jax.random.split(key, batch)
+        return memory, jax.vmap(policy.act)(memory, keys, state, tasks), jnp.zeros(batch)
+
+    memory = jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (batch, *jnp.shape(leaf))), policy.init()
+    )
+    return _play(env, tasks, key, memory, select, None, jax.vmap(policy.observe))
+
+
+def memoryless(act: Callable[[Key, State, Task], Array]) -> Scripted:
+    """A reference policy that forgets: (key, state, task) -> action."""
+    return Scripted(
+        init=lambda: (),
+        act=lambda memory, key, state, task: act(key, state, task),
+        observe=lambda memory, obs, action, reward, next_obs: memory,
+    )
+
+
+def uniform_random(spec: EnvSpec) -> Scripted:
+    """Uniform over the action space: score 0."""
+    num = spec.action.num
+    if isinstance(spec.action, Continuous):
+        return memoryless(lambda key, *_: jax.random.uniform(key, (num,), minval=-1, maxval=1))
+    return memoryless(lambda key, *_: jax.random.randint(key, (), 0, num))
+
+
+def expert(env: Env) -> Scripted:
+    """Knows the task: score 1."""
+    return memoryless(env.expert)
+
+
+def _add_time(inputs: AgentInput) -> AgentInput:
+    return jax.tree.map(lambda leaf: leaf[None], inputs)
+
+
+def _expand(mask: Array, like: Array) -> Array:
+    """`mask` [B] with axes of length 1 added, to broadcast against `like` [B, ...]."""
+    return mask.reshape(mask.shape + (1,) * (like.ndim - 1))

@@ -1,0 +1,101 @@
+"""The one compiled step: collect meta-episodes, remember them, learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from taskbelief import replay, rollout
+from taskbelief.replay import Replay
+from taskbelief.rollout import Teach
+from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics
+
+
+@dataclass(frozen=True)
+class Config:
+    envs: int = 32
+    """meta-episodes collected side by side in each iteration, each on a fresh training task"""
+    updates: int = 8
+    """learner updates per iteration"""
+    batch: int = 32
+    """meta-episodes per update"""
+    replay_rows: int = 4096
+    """meta-episodes kept (a multiple of `envs`)"""
+    warmup: int = 4
+    """iterations' worth of meta-episodes collected before the first update"""
+
+
+class TrainState(NamedTuple):
+    """Everything that the future depends on."""
+
+    learner: object
+    replay: Replay
+    key: Key
+    iteration: Array  # [] int32
+    env_steps: Array  # [] int32: agent steps taken in the environment so far
+
+
+class Train(NamedTuple):
+    init: Callable[[Key], TrainState]
+    step: Callable[[TrainState], tuple[TrainState, Metrics]]  # one iteration
+
+
+def make(env: Env, agent: Agent, learner: Learner, teach: Teach, config: Config) -> Train:
+    """Pure functions that train `learner` on the training tasks of `env`.
+
+    One iteration plays `config.envs` meta-episodes on tasks drawn from the training set and
+    makes `config.updates` updates from replay. Metrics are means over the iteration.
+    """
+    tasks = env.task_set("train")
+    num_tasks = rollout.batch_size(tasks)
+
+    def collect(params: object, key: Key):
+        task_key, play_key = jax.random.split(key)
+        index = jax.random.randint(task_key, (config.envs,), 0, num_tasks)
+        return rollout.collect(
+            env,
+            rollout.take(tasks, index),
+            play_key,
+            lambda core, inputs, key: learner.act(params, core, inputs, key),
+            agent.initial_core(config.envs),
+            teach,
+        )
+
+    def init(key: Key) -> TrainState:
+        learner_key, warm_key, key = jax.random.split(key, 3)
+        state = learner.init(learner_key)
+        example = jax.eval_shape(lambda: collect(state.params, warm_key))
+        memory = replay.init(config.replay_rows, example)
+
+        def fill(memory: Replay, key: Key) -> tuple[Replay, None]:
+            return replay.add(memory, collect(state.params, key)), None
+
+        memory, _ = jax.lax.scan(fill, memory, jax.random.split(warm_key, config.warmup))
+        steps = config.warmup * config.envs * env.spec.task_steps
+        return TrainState(
+            state, memory, key, jnp.zeros((), jnp.int32), jnp.asarray(steps, jnp.int32)
+        )
+
+    def step(state: TrainState) -> tuple[TrainState, Metrics]:
+        collect_key, learn_key, key = jax.random.split(state.key, 3)
+        batch = collect(state.learner.params, collect_key)
+        memory = replay.add(state.replay, batch)
+
+        def learn(learner_state: object, key: Key) -> tuple[object, Metrics]:
+            sample_key, update_key = jax.random.split(key)
+            rows = replay.sample(memory, sample_key, config.batch)
+            return learner.update(learner_state, rows, update_key)
+
+        learner_state, metrics = jax.lax.scan(
+            learn, state.learner, jax.random.split(learn_key, config.updates)
+        )
+        metrics = jax.tree.map(jnp.mean, metrics)
+        metrics["return"] = jnp.mean(jnp.sum(batch.reward, axis=0))
+        env_steps = state.env_steps + batch.reward.size
+        return TrainState(learner_state, memory, key, state.iteration + 1, env_steps), metrics
+
+    return Train(init, step)
