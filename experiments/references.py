@@ -1,0 +1,157 @@
+"""Returns of the reference policies: the fixed points of every normalised score.
+
+    python -m experiments.references                      all environments, default settings
+    python -m experiments.references --env numpad length=2
+
+random: uniform actions, score 0. expert: scripted, knows the task, score 1. explorer: does
+not know the task and acts as the expert for the exact posterior's most probable one; for
+the bandit Thompson sampling and UCB stand beside it. One meta-episode on each task of the
+training and the hold-out set, in the environment as it is at test. Results are kept in
+results/references.json, one entry for each environment and its settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import functools
+import json
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import taskbelief
+from taskbelief import explorer, rollout
+from taskbelief.rollout import Scripted
+from taskbelief.types import Array, Env, Key, Task
+
+FILE = Path(__file__).parent / "results" / "references.json"
+
+
+@functools.lru_cache
+def references(env: Env) -> dict:
+    """The entry for `env`: from the file if its settings are there, measured if not.
+
+    `references(env)["holdout"]["expert"]["mean"]` is the mean return over hold-out tasks.
+    """
+    wanted = identity(env.at_test())
+    for entry in load():
+        if {field: entry[field] for field in wanted} == wanted:
+            return entry
+    return measure(env.at_test())
+
+
+def score(returns: float, env: Env, split: str = "holdout") -> float:
+    """`returns` normalised: 0 is the random policy, 1 the expert, over the same tasks."""
+    entry = references(env)[split]
+    if "expert" not in entry:
+        raise ValueError(f"{name_of(env)} has no expert to normalise by")
+    random, expert = entry["random"]["mean"], entry["expert"]["mean"]
+    return (returns - random) / (expert - random)
+
+
+def name_of(env: Env) -> str:
+    """The name that `taskbelief.make` knows `env` by: its module's."""
+    return type(env).__module__.rsplit(".", 1)[-1]
+
+
+def identity(env: Env) -> dict:
+    """What an entry is found by: name and settings."""
+    return {"env": name_of(env), "settings": dataclasses.asdict(env)}  # pyright: ignore
+
+
+def load() -> list[dict]:
+    return json.loads(FILE.read_text()) if FILE.exists() else []
+
+
+def save(entry: dict) -> None:
+    """Replaces the entry of the same identity, or adds one; the file stays sorted."""
+    others = [
+        old for old in load() if (old["env"], old["settings"]) != (entry["env"], entry["settings"])
+    ]
+    entries = sorted([*others, entry], key=lambda e: (e["env"], json.dumps(e["settings"])))
+    FILE.write_text(json.dumps(entries, indent=1) + "\n")
+
+
+def policies(env: Env) -> dict[str, Scripted]:
+    """The reference policies that `env` has."""
+    found = {"random": rollout.uniform_random(env.spec)}
+    if has_expert(env):
+        found["expert"] = rollout.expert(env)
+        found["explorer"] = explorer.explorer(env)
+    if name_of(env) == "bandit":
+        found["thompson"] = explorer.thompson(env)
+        found["ucb"] = explorer.upper_confidence(env)
+    return found
+
+
+def has_expert(env: Env) -> bool:
+    def ask(key: Key) -> Array:
+        task = env.sample_task(key)
+        return env.expert(key, env.reset(key, task)[1], task)
+
+    try:
+        jax.eval_shape(ask, jax.random.key(0))
+    except NotImplementedError:
+        return False
+    return True
+
+
+def measure(env: Env) -> dict:
+    """Plays every reference policy on every task of both sets."""
+    entry = identity(env)
+    for split in ("train", "holdout"):
+        tasks = env.task_set(split)
+        entry[split] = {name: _play(env, policy, tasks) for name, policy in policies(env).items()}
+    return entry
+
+
+def _play(env: Env, policy: Scripted, tasks: Task) -> dict:
+    @jax.jit
+    def returns(tasks: Task, key: Key) -> Array:
+        return rollout.collect_scripted(env, tasks, key, policy).reward.sum(axis=0)
+
+    each = np.asarray(returns(tasks, jax.random.key(0)), np.float64)
+    half_width = 1.96 * each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else float("nan")
+    return {
+        "mean": round(float(each.mean()), 4),
+        "ci95": [round(float(each.mean() + side * half_width), 4) for side in (-1, 1)],
+        "tasks": len(each),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Returns of the reference policies.")
+    parser.add_argument("--env", choices=taskbelief.environments(), help="default: all of them")
+    parser.add_argument("settings", nargs="*", metavar="field=value", help="of --env")
+    arguments = parser.parse_args()
+    if arguments.settings and not arguments.env:
+        parser.error("settings need --env")
+    settings = dict(setting.split("=", 1) for setting in arguments.settings)
+    for name in [arguments.env] if arguments.env else taskbelief.environments():
+        env = taskbelief.make(name, **{field: _value(v) for field, v in settings.items()})
+        start = time.perf_counter()
+        entry = measure(env.at_test())
+        save(entry)
+        print(f"{name} ({time.perf_counter() - start:.0f} s)")
+        for split in ("train", "holdout"):
+            for policy, result in entry[split].items():
+                low, high = result["ci95"]
+                print(
+                    f"  {split:8}{policy:10}{result['mean']:9.3f}"
+                    f"  [{low:.3f}, {high:.3f}]  {result['tasks']} tasks"
+                )
+
+
+def _value(text: str) -> object:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+if __name__ == "__main__":
+    main()
