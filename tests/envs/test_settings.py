@@ -1,0 +1,48 @@
+"""Settings that make no sense are refused at construction, by field, value and what is allowed."""
+
+import pytest
+
+import taskbelief
+
+BAD = [
+    ("bandit", "arms", 1),
+    ("bandit", "horizon", 0),
+    ("semicircle", "target_radius", 1.5),
+    ("semicircle", "action_repeat", 0),
+    ("noisy_target", "radius", -1.0),
+    ("noisy_target", "friction", 0.0),
+    ("noisy_target", "arena", 4.0),
+    ("numpad", "length", 10),
+    ("numpad", "neighbours", 6),
+    ("numpad", "horizon", 0),
+    ("numpad", "train_tasks", 496),
+    ("numpad", "pad_half_width", 0.6),
+    ("numpad", "cue_share", 0.5),
+    ("sparse_navigation", "episodes", 0),
+    ("sparse_navigation", "goal_radius", 0.0),
+    ("cheetah_velocity", "backend", "bullet"),
+    ("cheetah_velocity", "horizon", 0),
+    ("cheetah_velocity", "fastest", 0.1),
+]
+
+
+@pytest.mark.parametrize(("name", "field", "value"), BAD)
+def test_a_setting_that_makes_no_sense(name, field, value):
+    with pytest.raises(ValueError, match=field) as caught:
+        taskbelief.make(name, **{field: value})
+    assert repr(value) in str(caught.value) and "must be" in str(caught.value)
+
+
+def test_every_horizon_and_set_size_is_at_least_one():
+    for name in taskbelief.environments():
+        for field in ("horizon", "episode_steps", "train_tasks", "holdout_tasks"):
+            if hasattr(taskbelief.make(name), field):
+                with pytest.raises(ValueError, match=field):
+                    taskbelief.make(name, **{field: 0})
+
+
+def test_unknown_names_are_refused_with_what_there_is():
+    with pytest.raises(ValueError, match="did you mean 'numpad'"):
+        taskbelief.make("numpat")
+    with pytest.raises(ValueError, match="no setting 'sizes'.*size"):
+        taskbelief.make("numpad", sizes=4)
