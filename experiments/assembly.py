@@ -1,0 +1,104 @@
+"""From a config to the functions that train and evaluate: the one place where parts meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from experiments import references
+from experiments.config import RunConfig
+from taskbelief import evaluation, registry, rollout, supervision, train
+from taskbelief.evaluation import Evaluation, References
+from taskbelief.train import Train, TrainState
+from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics, Params, Task
+
+SPLITS = ("train", "holdout")
+
+
+class Assembly(NamedTuple):
+    env: Env  # as at test, the task hidden: what references are measured on
+    agent: Agent
+    learner: Learner
+    train: Train
+    tasks: Task  # [K, ...]: of the training set, then of the hold-out set
+    train_tasks: int  # how many of them are of the training set
+    evaluate: Callable[[Params, Task, Key], Evaluation]
+    iterations: int  # of the whole run
+    warmup_steps: int  # agent steps before the first iteration
+    iteration_steps: int  # agent steps in each iteration
+
+
+def assemble(config: RunConfig) -> Assembly:
+    """Pure functions only; nothing is compiled yet.
+
+    Raises:
+      ValueError: parts that do not fit together.
+    """
+    env = config.env
+    warmup_steps = config.train.warmup * config.train.envs * env.spec.task_steps
+    iteration_steps = config.train.envs * env.spec.task_steps
+    iterations = max(1, -(-(config.steps - warmup_steps) // iteration_steps))
+
+    label_spec, teach = supervision.teacher(env, config.label)
+    agent_module = registry.find("agents", config.agent_name)
+    revealed = getattr(agent_module, "REVEALED", False)
+    played = supervision.reveal_task(env) if revealed else env
+    agent = agent_module.make(played.spec, label_spec, config.agent)
+    learner = registry.find("learners", config.learner_name).make(
+        played.spec, agent, config.learner, iterations * config.train.updates
+    )
+    sets = [_first(env.task_set(split), config.evaluation_tasks) for split in SPLITS]
+    return Assembly(
+        env=env.at_test(),
+        agent=agent,
+        learner=learner,
+        train=train.make(played, agent, learner, teach, config.train),
+        tasks=jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *sets),
+        train_tasks=rollout.batch_size(sets[0]),
+        evaluate=evaluation.make(played.at_test(), agent, learner, teach),
+        iterations=iterations,
+        warmup_steps=warmup_steps,
+        iteration_steps=iteration_steps,
+    )
+
+
+def iterate(
+    step: Callable[[TrainState], tuple[TrainState, Metrics]],
+) -> Callable[[TrainState, Metrics, Array], tuple[TrainState, Metrics, Any]]:
+    """(state, sums, num) -> (state, sums, finite): `num` iterations of `step`, compiled once.
+
+    Metrics are added to `sums` one iteration at a time, so that how the iterations were cut
+    into calls leaves no trace. `finite`: for each leaf of the learner's state, whether it is.
+    """
+
+    def run(state: TrainState, sums: Metrics, num: Array) -> tuple[TrainState, Metrics, Any]:
+        def body(_: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            state, sums = carry
+            state, metrics = step(state)
+            return state, jax.tree.map(jnp.add, sums, metrics)
+
+        state, sums = jax.lax.fori_loop(0, num, body, (state, sums))
+        finite = jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), state.learner)
+        return state, sums, finite
+
+    return run
+
+
+def references_of(env: Env) -> dict[str, References | None]:
+    """For each task set, what to measure an agent against; None where `env` has no expert."""
+    measured = references.references(env)
+
+    def of(split: str) -> References | None:
+        mean = {name: entry["mean"] for name, entry in measured[split].items()}
+        if "expert" not in mean:
+            return None
+        return References(mean["random"], mean["expert"], mean.get("explorer"))
+
+    return {split: of(split) for split in SPLITS}
+
+
+def _first(tasks: Task, num: int) -> Task:
+    return jax.tree.map(lambda leaf: leaf[:num], tasks)

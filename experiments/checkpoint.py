@@ -1,0 +1,167 @@
+"""Checkpoints: whole training states in directories that are complete or not there.
+
+checkpoints/<iteration>/ holds state/ (orbax), about.json (counters of the run) and
+manifest.json, the SHA-256 of every other file. It is written under another name and renamed
+when complete, so that being killed leaves no half checkpoint; one that was damaged later
+does not match its manifest and is skipped, with a warning, in favour of the one before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+
+from experiments import stop
+
+logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every step of a save
+
+
+class Checkpoint(NamedTuple):
+    state: Any  # the pytree that was saved
+    about: dict[str, Any]
+    path: Path
+
+
+def save(run: Path, iteration: int, state: Any, about: dict[str, Any], keep: int) -> Path:
+    """Writes checkpoints/<iteration>, then deletes all but the newest `keep`.
+
+    Raises:
+      OSError: it could not be written (a full disk); those before it stay.
+    """
+    folder = (run / "checkpoints").resolve()
+    folder.mkdir(exist_ok=True)
+    for leftover in folder.glob(".writing-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    writing, final = folder / f".writing-{iteration}", folder / str(iteration)
+    writing.mkdir()
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(writing / "state", _arrays(state))
+    except Exception as error:  # tensorstore reports a full disk in a ValueError
+        shutil.rmtree(writing, ignore_errors=True)
+        raise OSError(f"writing a checkpoint failed: {_reason(error)}") from error
+    _write(writing / "about.json", json.dumps(about))
+    _write(writing / "manifest.json", json.dumps(_digests(writing), indent=1))
+    if final.exists():  # damaged, or it would have been resumed from
+        shutil.rmtree(final)
+    writing.rename(final)
+    for old in checkpoints(run)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return run / "checkpoints" / str(iteration)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Complete ones, newest first; they may be damaged."""
+    found = [path for path in (run / "checkpoints").glob("*") if path.name.isdigit()]
+    return sorted(found, key=lambda path: int(path.name), reverse=True)
+
+
+def newest_good(run: Path, like: Any) -> Checkpoint | None:
+    """The newest checkpoint that is whole; None: there is none at all.
+
+    Warns about damaged ones. Ends the program where all are damaged.
+
+    Args:
+      run: the run's directory.
+      like: the pytree to restore, as shapes and types.
+    """
+    found = checkpoints(run)
+    for path in found:
+        damage = _damage(path)
+        if damage:
+            stop.warn(f"checkpoint {path} is damaged ({damage}): trying the one before")
+            continue
+        about = json.loads((path / "about.json").read_text())
+        return Checkpoint(_restore(path, like), about, path)
+    if found:
+        stop.failed(f"no good checkpoint in {run / 'checkpoints'}: all {len(found)} are damaged")
+    return None
+
+
+def _restore(path: Path, like: Any) -> Any:
+    target = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_here()),
+        jax.eval_shape(_arrays, like),
+    )
+    with ocp.StandardCheckpointer() as checkpointer:
+        try:
+            arrays = checkpointer.restore(path.resolve() / "state", target)
+        except (ValueError, KeyError) as error:
+            stop.failed(f"checkpoint {path} does not fit this version: {_reason(error)}")
+    leaves, structure = jax.tree.flatten(like)
+    restored = [arrays[name] for name in _names(like)]
+    return structure.unflatten(
+        jax.random.wrap_key_data(array) if _is_key(leaf) else array
+        for array, leaf in zip(restored, leaves, strict=True)
+    )
+
+
+def _arrays(state: Any) -> dict[str, Any]:
+    """{name: array}, random keys as their data."""
+    return {
+        name: jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        for name, leaf in zip(_names(state), jax.tree.leaves(state), strict=True)
+    }
+
+
+def _names(state: Any) -> list[str]:
+    paths = jax.tree.flatten_with_path(state)[0]
+    return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _here() -> jax.sharding.Sharding:
+    return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with a checkpoint, "" if nothing."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        digests = _digests(path)
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError) as error:
+        return f"unreadable: {error}"
+    for name, digest in manifest.items():
+        if name not in digests:
+            return f"{name} is missing"
+        if digests[name] != digest:
+            return f"{name} has changed"
+    return ""
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file under `folder` but the manifest."""
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "manifest.json":
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digests[path.relative_to(folder).as_posix()] = digest
+    return digests
+
+
+def _write(path: Path, text: str) -> None:
+    """To the disk itself, not only to its cache."""
+    with path.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _reason(error: BaseException) -> str:
+    """The first line, of the first sentence that people can use."""
+    text = str(error)
+    return "no space left on device" if "No space left" in text else text.split("\n")[0][:200]

@@ -1,0 +1,123 @@
+"""curves.png: learning curves of one run, from its metrics.csv.
+
+    python -m experiments.figures RUN
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from experiments import loggers, stop
+
+_HOLDOUT, _TRAIN = "#1f6feb", "#d9730d"
+
+
+def curves(run: Path) -> None:
+    """Draws the run's curves.png anew."""
+    rows = loggers.read(run / "metrics.csv")
+    names = list(rows[0]) if rows else []
+    data = {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+    figure, ((score, quarters, belief), (critic, policy, speed)) = plt.subplots(
+        2, 3, figsize=(14, 7.5), layout="constrained"
+    )
+    figure.suptitle(run.resolve().name)
+
+    if "eval/holdout/score" in data:
+        for split, colour in (("train", _TRAIN), ("holdout", _HOLDOUT)):
+            _line(score, data, f"eval/{split}/score", _words(split), colour)
+            x, _ = _known(data, f"eval/{split}/score")
+            low, high = (_known(data, f"eval/{split}/score_{end}")[1] for end in ("low", "high"))
+            score.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+        _explorer(score, data)
+        score.axhline(1, color="0.4", linewidth=1, linestyle="--")
+        score.text(0.01, 1, "expert", transform=score.get_yaxis_transform(), va="bottom")
+        score.axhline(0, color="0.4", linewidth=1, linestyle="--")
+        score.set_ylim(min(-0.05, *score.get_ylim()), 1.1)
+        score.set(title="normalised score (random 0, expert 1)")
+    else:
+        for split, colour in (("train", _TRAIN), ("holdout", _HOLDOUT)):
+            _line(score, data, f"eval/{split}/return", _words(split), colour)
+        score.set(title="return of a meta-episode")
+
+    for number, shade in enumerate((0.3, 0.5, 0.75, 1.0), start=1):
+        name = f"eval/holdout/return_quarter_{number}"
+        _line(quarters, data, name, f"quarter {number}", _HOLDOUT, alpha=shade)
+    quarters.set(title="hold-out return in each quarter of the meta-episode")
+
+    if "eval/holdout/label_nll" in data:
+        for number, shade in enumerate((0.3, 0.5, 0.75, 1.0), start=1):
+            name = f"eval/holdout/label_nll_quarter_{number}"
+            _line(belief, data, name, f"hold-out, quarter {number}", _HOLDOUT, alpha=shade)
+        _line(belief, data, "eval/train/label_nll", _words("train"), _TRAIN)
+        belief.set(title="label negative log-likelihood (nats)")
+    else:
+        belief.set_axis_off()
+
+    _line(critic, data, "train/critic_loss", "critic loss", "0.3")
+    critic.set(title="critic loss", yscale="log")
+    _line(policy, data, "train/entropy", "entropy", "0.3")
+    policy.set(title="policy entropy (nats)")
+    _line(speed, data, "time/env_steps_per_second", "steps/s", "0.3")
+    speed.set(title="agent steps per second, learning included")
+    speed.set_ylim(bottom=0)
+
+    for axes in figure.axes:
+        axes.set_xlabel("agent steps")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(axes.get_lines()) > 1 and axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
+    new = run / "curves.new.png"
+    figure.savefig(new, dpi=90)
+    plt.close(figure)
+    os.replace(new, run / "curves.png")
+
+
+def _known(data: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of the rows that have `name`."""
+    known = np.isfinite(data[name])
+    return data["env_steps"][known], data[name][known]
+
+
+def _line(axes: Axes, data: dict[str, np.ndarray], name: str, label: str, colour: str, **style):
+    if name not in data:
+        return None
+    x, y = _known(data, name)
+    marker = "o" if len(x) < 3 else None
+    axes.plot(x, y, label=label, color=colour, marker=marker, linewidth=1.6, **style)
+    return x, y
+
+
+def _explorer(axes: Axes, data: dict[str, np.ndarray]) -> None:
+    """The score that anyone could reach: eval/holdout/score over its share of it."""
+    if "eval/holdout/score_over_explorer" not in data:
+        return
+    _, share = _known(data, "eval/holdout/score_over_explorer")
+    _, score = _known(data, "eval/holdout/score")
+    if len(share) and share[-1] != 0:
+        reach = score[-1] / share[-1]
+        axes.axhline(reach, color="0.4", linewidth=1, linestyle=":")
+        axes.text(0.01, reach, "explorer", transform=axes.get_yaxis_transform(), va="bottom")
+
+
+def _words(split: str) -> str:
+    return {"train": "training tasks", "holdout": "hold-out tasks"}[split]
+
+
+def main() -> None:
+    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "metrics.csv").is_file():
+        stop.wrong_usage("usage: python -m experiments.figures RUN (a directory with metrics.csv)")
+    curves(Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()

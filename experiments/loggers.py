@@ -1,0 +1,102 @@
+"""Where metrics go: metrics.csv, TensorBoard events, and the screen.
+
+All three use the same names. A row is {name: value}; names that a row lacks stay empty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import tensorboardX
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+Row = Mapping[str, float]
+
+
+@contextlib.contextmanager
+def files(run: Path, columns: Sequence[str], resume_from: int | None) -> Iterator[Callable]:
+    """Gives `write(row)`, which appends to metrics.csv and to TensorBoard's events.
+
+    `resume_from`: an iteration; rows after it, written by the work that was lost, go. None:
+    a new run. Raises OSError where the disk is full.
+    """
+    path = run / "metrics.csv"
+    kept = [] if resume_from is None else _rows_until(path, columns, resume_from)
+    with _open_new(path, columns, kept) as file:
+        steps = int(kept[-1]["env_steps"]) if kept else -1
+        events = tensorboardX.SummaryWriter(str(run), purge_step=steps + 1 if kept else None)
+
+        def write(row: Row) -> None:
+            csv.DictWriter(file, columns).writerow(
+                {name: _text(value) for name, value in row.items()}
+            )
+            file.flush()
+            for name, value in row.items():
+                events.add_scalar(name, value, int(row["env_steps"]))
+            events.flush()
+
+        try:
+            yield write
+        finally:
+            with contextlib.suppress(OSError):
+                events.close()
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of a metrics.csv; one that was cut short by a crash is left out."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if None not in row.values() and None not in row]
+
+
+def _rows_until(path: Path, columns: Sequence[str], iteration: int) -> list[dict[str, str]]:
+    return [row for row in read(path) if int(row["iteration"]) <= iteration]
+
+
+def _open_new(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]):
+    """The file with header and `rows`, open for appending; replaces the old one at once."""
+    new = path.with_suffix(".new")
+    with new.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(new, path)
+    return path.open("a", newline="")
+
+
+def _text(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.7g}"
+
+
+# ---- the screen -------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def screen(total: int, done: int) -> Iterator[tuple[Callable, Callable]]:
+    """Gives `show(done, text)` for the progress bar and `say(line)` for lines above it.
+
+    `done` of `total` are agent steps. There is no bar where the output is no terminal.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    if not sys.stdout.isatty():
+        yield lambda done, text: None, lambda line: print(line, flush=True)
+        return
+    columns = (
+        TextColumn("{task.percentage:>3.0f} %"),
+        BarColumn(24),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("", total=total, completed=done, text="")
+        yield (
+            lambda done, text: progress.update(bar, completed=done, text=text),
+            lambda line: console.print(line, markup=False),
+        )

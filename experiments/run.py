@@ -1,0 +1,409 @@
+"""Trains an agent, watches it learn, and keeps what is needed to continue and to repeat.
+
+    python -m experiments.run --env numpad --agent aux_head
+    python -m experiments.run --resume runs/numpad-aux_head-svg0-s0-20260101-120000
+
+In the run's directory: config.json, metrics.csv, TensorBoard events, curves.png, checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import assembly, checkpoint, config, figures, loggers, stop
+from experiments.assembly import SPLITS, Assembly
+from experiments.config import Options, RunConfig
+from taskbelief import evaluation
+from taskbelief.evaluation import References
+
+_CALL_SECONDS = 1.0  # of compiled work between two looks at clocks and signals
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    args = sys.argv[1:] if args is None else args
+    chosen, options = config.parse(args)
+    use_cache(options.cache)
+    parts = assemble(chosen)
+    run = _create(chosen, options, args) if options.resume is None else options.resume
+    with _locked(run), _signals() as signals:
+        try:
+            _train(chosen, options, parts, run, signals)
+        except OSError as error:
+            stop.failed(f"{error.strerror or error} (writing {run}; --resume {run} continues)")
+    if signals.received:
+        raise SystemExit(128 + signals.received)
+
+
+def use_cache(cache: Path) -> None:
+    """Keeps compiled programs in the directory `cache`, unless the environment names another."""
+    if str(cache) != "off" and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache.expanduser()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def assemble(chosen: RunConfig) -> Assembly:
+    """The run's parts; ends the program where they do not fit together."""
+    try:
+        return assembly.assemble(chosen)
+    except ValueError as error:
+        stop.wrong_usage(str(error))
+
+
+# ---- training ---------------------------------------------------------------------
+
+
+class Compiled(NamedTuple):
+    iterate: Callable  # (state, sums, num) -> (state, sums, finite)
+    evaluate: Callable  # (params, tasks, key) -> Evaluation
+    like: Any  # (state, sums) as shapes and types: what a checkpoint holds
+    references: dict[str, References | None]
+    seconds: float
+
+
+def compile_all(parts: Assembly) -> Compiled:
+    """Compiles the training step and the evaluation, side by side, and finds the references."""
+    start = time.perf_counter()
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(parts.train.init, key)
+    sums = jax.eval_shape(parts.train.step, state)[1]
+    num = jax.ShapeDtypeStruct((), jnp.int32)
+    iterate = jax.jit(assembly.iterate(parts.train.step), donate_argnums=(0, 1))
+    evaluate = jax.jit(parts.evaluate)
+    with ThreadPoolExecutor() as pool:
+        iterating = pool.submit(lambda: iterate.lower(state, sums, num).compile())
+        evaluating = pool.submit(
+            lambda: evaluate.lower(state.learner.params, parts.tasks, key).compile()
+        )
+        references = pool.submit(assembly.references_of, parts.env)
+        compiled = iterating.result(), evaluating.result()
+    seconds = time.perf_counter() - start
+    return Compiled(*compiled, (state, sums), references.result(), seconds)
+
+
+def _train(
+    chosen: RunConfig, options: Options, parts: Assembly, run: Path, signals: _Signals
+) -> None:
+    print(config.about(chosen))
+    print(f"Files go to {run}. Compiling ...", flush=True)
+    compiled = compile_all(parts)
+    state, sums, about, saved = _start(chosen, parts, compiled, run)
+    iteration = about["iteration"]
+    print(_introduction(parts, compiled), flush=True)
+
+    rows, evaluations = schedule(parts.iterations, chosen.rows, chosen.evaluations)
+    columns = _columns(parts, compiled)
+    began, earlier = time.perf_counter(), about["wall_seconds"]
+    last_save = began
+    row_seconds, row_start = 0.0, iteration  # of the row in hand: seconds trained, since when
+    latest: dict[str, float] = {}
+
+    def wall() -> float:
+        return earlier + time.perf_counter() - began
+
+    def save() -> Path:
+        about = {"iteration": iteration, "env_steps": steps(iteration), "wall_seconds": wall()}
+        return checkpoint.save(run, iteration, (state, sums), about, options.keep)
+
+    def steps(iteration: int) -> int:
+        return parts.warmup_steps + iteration * parts.iteration_steps
+
+    resume_from = None if saved is None else iteration
+    with (
+        loggers.files(run, columns, resume_from) as write,
+        loggers.screen(steps(parts.iterations), steps(iteration)) as (show, say),
+    ):
+        say(_HEADER)
+        if saved is None:
+            row = {"iteration": 0, "env_steps": steps(0)}
+            row |= evaluate(parts, compiled, state)
+            row |= {"time/wall_seconds": wall(), "time/compile_seconds": compiled.seconds}
+            write(row)
+            latest |= row
+            say(_line(latest))
+        signals.training = True
+        call = 1  # iterations in the next call
+        while iteration < parts.iterations and not signals.received:
+            target = rows[np.searchsorted(rows, iteration, side="right")]
+            num = min(call, int(target) - iteration)
+            called = time.perf_counter()
+            state, sums, finite = compiled.iterate(state, sums, jnp.asarray(num, jnp.int32))
+            finite, totals = jax.device_get((finite, sums))
+            seconds = time.perf_counter() - called
+            iteration += num
+            row_seconds += seconds
+            call = max(1, round(num * min(_CALL_SECONDS / seconds, 4.0)))
+            _stop_if_not_finite(state.learner, finite, totals, steps(iteration), saved)
+
+            if iteration == target:
+                before = int(rows[np.searchsorted(rows, iteration) - 1])
+                row = {"iteration": iteration, "env_steps": steps(iteration)}
+                row |= {
+                    f"train/{name}": float(total) / (iteration - before)
+                    for name, total in totals.items()
+                }
+                if iteration in evaluations:
+                    row |= evaluate(parts, compiled, state)
+                done = iteration - row_start
+                row |= {
+                    "time/wall_seconds": wall(),
+                    "time/compile_seconds": compiled.seconds,
+                    "time/env_steps_per_second": done * parts.iteration_steps / row_seconds,
+                    "time/updates_per_second": done * chosen.train.updates / row_seconds,
+                }
+                write(row)
+                latest |= row
+                if iteration in evaluations:
+                    say(_line(latest))
+                    figures.curves(run)
+                sums = jax.tree.map(jnp.zeros_like, sums)
+                row_seconds, row_start = 0.0, iteration
+            left = (parts.iterations - iteration) * (wall() - earlier) / (iteration - about["iteration"])
+            show(steps(iteration), _status(latest, left))
+            if time.perf_counter() - last_save > 60 * options.checkpoint_minutes:
+                saved = save()
+                last_save = time.perf_counter()
+        if saved is None or int(saved.name) != iteration:
+            saved = save()
+    if signals.received:
+        print(f"Stopped by {signal.Signals(signals.received).name}; --resume {run} continues.")
+    else:
+        print(f"Done in {_duration(wall())}: {run}/curves.png, {run}/metrics.csv")
+
+
+def _start(
+    chosen: RunConfig, parts: Assembly, compiled: Compiled, run: Path
+) -> tuple[Any, Any, dict[str, Any], Path | None]:
+    """(state, sums, about, checkpoint): from the newest good checkpoint, or from the seed."""
+    found = checkpoint.newest_good(run, compiled.like)
+    if found is not None:
+        print(f"Continuing from {found.path}, step {found.about['env_steps']:,}.")
+        state, sums = found.state
+        return state, sums, found.about, found.path
+    state = jax.jit(parts.train.init)(jax.random.key(chosen.seed))
+    sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), compiled.like[1])
+    return state, sums, {"iteration": 0, "wall_seconds": 0.0}, None
+
+
+def schedule(iterations: int, rows: int, evaluations: int) -> tuple[np.ndarray, set[int]]:
+    """Iterations at whose end metrics are written, ascending from 0, and those evaluated at."""
+
+    def spread(num: int) -> np.ndarray:
+        return np.round(np.linspace(0, iterations, num + 1)).astype(int)
+
+    evaluated = spread(evaluations) if evaluations else np.array([iterations])
+    return np.unique([*spread(rows), *evaluated]), set(evaluated.tolist())
+
+
+def evaluate(parts: Assembly, compiled: Compiled, state: Any) -> dict[str, float]:
+    """The row of an evaluation; always with the same randomness, so that differences count."""
+    played = compiled.evaluate(state.learner.params, parts.tasks, jax.random.key(0))
+    return scores(parts, compiled.references, jax.device_get(played))
+
+
+def scores(
+    parts: Assembly,
+    references: dict[str, References | None],
+    played: evaluation.Evaluation,
+) -> dict[str, float]:
+    """Of both task sets, named as in metrics.csv."""
+    row = {}
+    ends = (0, parts.train_tasks, len(played.returns))
+    for split, start, end in zip(SPLITS, ends, ends[1:], strict=False):
+        found = evaluation.scores(evaluation.part(played, start, end), references[split])
+        row |= {f"eval/{split}/{name}": value for name, value in found.items()}
+    if "eval/train/score" in row:
+        row["eval/gap"] = row["eval/train/score"] - row["eval/holdout/score"]
+    return row
+
+
+def _columns(parts: Assembly, compiled: Compiled) -> list[str]:
+    """All names of a run's metrics, known before it starts."""
+    state, sums = compiled.like
+    played = jax.eval_shape(
+        parts.evaluate, state.learner.params, parts.tasks, jax.eval_shape(jax.random.key, 0)
+    )
+    empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape), played)
+    return [
+        "iteration",
+        "env_steps",
+        *scores(parts, compiled.references, empty),
+        *(f"train/{name}" for name in sums),
+        "time/wall_seconds",
+        "time/compile_seconds",
+        "time/env_steps_per_second",
+        "time/updates_per_second",
+    ]
+
+
+def _stop_if_not_finite(
+    learner: Any, finite: Any, totals: dict[str, Any], steps: int, saved: Path | None
+) -> None:
+    paths = jax.tree.flatten_with_path(finite)[0]
+    bad = [f"train/{name}" for name, total in totals.items() if not np.isfinite(total)]
+    bad += [f"learner{jax.tree_util.keystr(path)}" for path, is_finite in paths if not is_finite]
+    if bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        last = f"the last good checkpoint is {saved}" if saved else "there is no checkpoint yet"
+        stop.failed(f"{bad[0]}{more} is not finite at step {steps:,}; {last}")
+
+
+# ---- what the screen says ---------------------------------------------------------
+
+_HEADER = "     steps   hold-out score      train   belief NLL   steps/s     time"
+
+
+def _introduction(parts: Assembly, compiled: Compiled) -> str:
+    found = compiled.references["holdout"]
+    against = "This environment has no scripted expert: returns only, no scores."
+    if found is not None:
+        against = f"Hold-out return of random actions (score 0) {found.random:.1f}, "
+        against += f"of the expert, which knows the task (score 1), {found.expert:.1f}"
+        if found.explorer is not None:
+            reach = evaluation.normalise(found.explorer, found)
+            against += f", of the explorer, which infers it exactly, {found.explorer:.1f}"
+            against += f" (score {reach:.2f})"
+        against += "."
+    return f"Compiled in {compiled.seconds:.0f} s. {against}"
+
+
+def _line(row: dict[str, float]) -> str:
+    """One evaluation, under `_HEADER`."""
+    if "eval/holdout/score" in row:
+        low, high = row["eval/holdout/score_low"], row["eval/holdout/score_high"]
+        score = f"{row['eval/holdout/score']:6.3f} [{low:.2f}, {high:.2f}]"
+        train = f"{row['eval/train/score']:6.3f}"
+    else:
+        score, train = f"{row['eval/holdout/return']:15.2f}", f"{row['eval/train/return']:.2f}"
+    belief = f"{row['eval/holdout/label_nll']:.2f}" if "eval/holdout/label_nll" in row else "-"
+    speed = row.get("time/env_steps_per_second")
+    return (
+        f"{int(row['env_steps']):10,}   {score:>15}   {train:>6}   {belief:>10}"
+        f"   {'-' if speed is None else format(speed, ',.0f'):>7}"
+        f"   {_duration(row['time/wall_seconds']):>6}"
+    )
+
+
+def _status(row: dict[str, float], left: float) -> str:
+    """Beside the progress bar."""
+    parts = []
+    if "time/env_steps_per_second" in row:
+        parts.append(f"{row['time/env_steps_per_second']:,.0f} steps/s")
+    parts.append(f"{_duration(left)} left")
+    for split, word in (("holdout", "hold-out"), ("train", "train")):
+        if f"eval/{split}/score" in row:
+            parts.append(f"{word} {row[f'eval/{split}/score']:.3f}")
+    if "train/belief_nll" in row:
+        parts.append(f"belief {row['train/belief_nll']:.2f}")
+    return "  ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+# ---- files and signals ------------------------------------------------------------
+
+
+def _create(chosen: RunConfig, options: Options, args: Sequence[str]) -> Path:
+    """The run's directory with its config.json."""
+    names = f"{chosen.env_name}-{chosen.agent_name}-{chosen.learner_name}"
+    run = options.out or Path("runs", f"{names}-s{chosen.seed}-{time.strftime('%Y%m%d-%H%M%S')}")
+    versions = ("taskbelief", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    record = {
+        "config": config.to_json(chosen),
+        "command": shlex.join(["python", "-m", "experiments.run", *args]),
+        "versions": {name: _version(name) for name in versions},
+        "python": platform.python_version(),
+        "device": f"{jax.devices()[0].device_kind} x {jax.device_count()} ({platform.machine()})",
+        "git_commit": _git_commit(),
+    }
+    try:
+        if run.exists() and (not run.is_dir() or any(run.iterdir())):
+            stop.wrong_usage(f"--out {run} exists and is not empty; --resume {run} continues a run")
+        run.mkdir(parents=True, exist_ok=True)
+        new = run / "config.json.new"
+        new.write_text(json.dumps(record, indent=1) + "\n")
+        os.replace(new, run / "config.json")
+    except OSError as error:
+        stop.wrong_usage(f"cannot write --out {run}: {error.strerror}")
+    return run
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Of the checkout this file is in, "+changes" where files differ from it."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes"],
+            cwd=here, capture_output=True, text=True, check=False, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return commit.stdout.strip() or None
+
+
+@contextlib.contextmanager
+def _locked(run: Path) -> Iterator[None]:
+    """Refuses a run that another process is training."""
+    with (run / "config.json").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            stop.wrong_usage(f"{run} is being trained by another process")
+        yield
+
+
+class _Signals:
+    """SIGINT and SIGTERM: the first asks the loop to save and end, the second ends at once."""
+
+    received = 0
+    training = False  # before it there is nothing to save
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if not self.training or self.received:
+            os.write(2, b"stopped at once\n")
+            os._exit(128 + number)
+        self.received = number
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[_Signals]:
+    signals = _Signals()
+    before = {number: signal.signal(number, signals) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    main()
