@@ -12,13 +12,14 @@ from taskbelief.rollout import Teach
 from taskbelief.types import Array, Categories, Continuous, Env, EnvSpec, Key, LabelSpec
 from taskbelief.types import Reals, State, Task
 
-KINDS = ("description", "expert_action")
+KINDS = ("description", "expert_action", "expert_goal")
 
 
 def teacher(env: Env, kind: str) -> tuple[LabelSpec, Teach]:
     """The family of the labels, and the function (key, state, task) -> h that gives them.
 
     "description": h = w. "expert_action": what the scripted expert would do on this task.
+    "expert_goal": what it heads for, its action before control (numpad: the next pad) [ours].
 
     Raises:
       ValueError: unknown kind.
@@ -34,6 +35,8 @@ def teacher(env: Env, kind: str) -> tuple[LabelSpec, Teach]:
             Categories(1, spec.action.num),
             lambda key, state, task: env.expert(key, state, task)[None],
         )
+    if kind == "expert_goal":
+        return spec.goal, lambda key, state, task: env.goal(state, task)
     raise ValueError(f"unknown label {kind!r}: choose from {', '.join(KINDS)}")
 
 

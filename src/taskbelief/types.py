@@ -86,6 +86,7 @@ class EnvSpec:
     obs_dim: int
     action: ActionSpec
     task: LabelSpec  # the distribution family of the task description h
+    goal: LabelSpec  # the family of what the expert heads for
     episode_steps: int
     episodes_per_task: int = 1
     reward_range: tuple[float, float] = (0.0, 1.0)
@@ -143,6 +144,10 @@ class Env(Protocol):
 
     def expert(self, key: Key, state: State, task: Task) -> Array:
         """The action of a scripted policy that knows w."""
+        ...
+
+    def goal(self, state: State, task: Task) -> Array:
+        """What the expert heads for now, in the family `spec.goal`: its action before control."""
         ...
 
     def initial_memory(self, task: Task) -> Any:

@@ -46,9 +46,10 @@ def read_dim(spec: EnvSpec) -> int:
 class History(nnx.Module):
     """(x, a, r) so far -> what to remember of it; the core of agent A (RL², Duan et al. 2016)."""
 
-    def __init__(self, in_features: int, config: Config, *, rngs: nnx.Rngs):
-        self.encoder = nnx.Linear(in_features, config.encoder, rngs=rngs)
-        self.core = cores.CORES[config.core](config.encoder, config.hidden, rngs=rngs)
+    def __init__(self, spec: EnvSpec, config: Config, *, rngs: nnx.Rngs):
+        self.encoder = nnx.Linear(read_dim(spec), config.encoder, rngs=rngs)
+        core = cores.CORES[config.core]
+        self.core = core(config.encoder, config.hidden, spec.task_steps, rngs=rngs)
 
     def __call__(self, core: Core, x: Array, reset: Array) -> tuple[Core, Array]:
         """x [T, B, D], reset [T, B] -> (core, memory [T, B, H])."""

@@ -42,7 +42,7 @@ class Config(_history.Config):
 
 class _Network(nnx.Module):
     def __init__(self, spec: EnvSpec, label: LabelSpec, config: Config, *, rngs: nnx.Rngs):
-        self.history = _history.History(_history.read_dim(spec), config, rngs=rngs)
+        self.history = _history.History(spec, config, rngs=rngs)
         num_params = heads.label_head(label).num_params
         self.head = MLP([config.hidden, config.head_hidden, num_params], rngs=rngs, last_scale=0.1)
 

@@ -32,7 +32,7 @@ def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
     """The agent for environments like `spec`; `label` is not used."""
     del label
     network = functional(
-        lambda rngs: _history.History(_history.read_dim(spec), config, rngs=rngs)
+        lambda rngs: _history.History(spec, config, rngs=rngs)
     )
 
     def initial_core(batch: int) -> Core:

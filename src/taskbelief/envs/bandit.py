@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from taskbelief.envs._settings import require, require_split
-from taskbelief.types import Array, Discrete, EnvSpec, Key, Probabilities
+from taskbelief.types import Array, Categories, Discrete, EnvSpec, Key, Probabilities
 
 
 class Task(NamedTuple):
@@ -49,6 +49,7 @@ class Bandit:
             obs_dim=1,
             action=Discrete(self.arms),
             task=Probabilities(self.arms),
+            goal=Categories(1, self.arms),
             episode_steps=self.horizon,
         )
 
@@ -91,6 +92,11 @@ class Bandit:
         """The best arm."""
         del key, state
         return jnp.argmax(task.probabilities).astype(jnp.int32)
+
+    def goal(self, state: State, task: Task) -> Array:
+        """The best arm, [1]."""
+        del state
+        return jnp.argmax(task.probabilities, keepdims=True).astype(jnp.int32)
 
     def distance(self, state: State, task: Task) -> Array:
         del state, task

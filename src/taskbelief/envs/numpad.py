@@ -43,7 +43,8 @@ class State(NamedTuple):
     progress: Array  # [] int32: pads of the sequence that are lit
     earned: Array  # [] int32: pads paid for since the last completion
     contact: Array  # [] int32: the pad under the ball, -1 for none (or while jumping)
-    cue: Array  # [length] bool: places of the sequence shown in the first observation
+    cue: Array  # [length] bool: places of the sequence shown in the next observation
+    mercy: Array  # [] float32: chance that a wrong press is forgiven, 0 at test
 
 
 class Memory(NamedTuple):
@@ -74,9 +75,14 @@ class Numpad:
     jump: bool = False
     """a third action; above 0 the ball passes over pads in that step without pressing"""
     cues: bool = False
-    """observations carry a block that shows a part of the sequence at the first step"""
+    """observations carry a block that can show a part of the sequence, for training only"""
     cue_share: float = 0.0
     """share of meta-episodes that are cued: each place is shown with a chance drawn U(0, 1)"""
+    cue_stays: bool = False
+    """the cue is shown at every step, not in the first observation alone [ours]"""
+    mercy_share: float = 0.0
+    """share of meta-episodes in which wrong presses are forgiven (the lights stay on), each
+    with a chance drawn U(0, 1) for the meta-episode: a curriculum, for training only [ours]"""
     train_tasks: int = 100
     """size of the training set; all remaining sequences are held out"""
 
@@ -101,6 +107,7 @@ class Numpad:
         )
         require(0 <= self.cue_share <= 1, "cue_share", self.cue_share, "in [0, 1]")
         require(self.cues or self.cue_share == 0, "cue_share", self.cue_share, "0 unless cues=True")
+        require(0 <= self.mercy_share <= 1, "mercy_share", self.mercy_share, "in [0, 1]")
         num = len(_sequences(self.size, self.length, self.neighbours))
         require(num >= 2, "length", self.length, "such that two or more sequences exist")
         require(
@@ -117,6 +124,7 @@ class Numpad:
             obs_dim=4 + pads + self.length + (self.length * pads if self.cues else 0),
             action=Continuous(3 if self.jump else 2),
             task=Categories(self.length, pads, self._coordinates),
+            goal=Categories(1, pads, self._coordinates),
             episode_steps=self.horizon,
             reward_range=(0.0, float(self.substeps)),
         )
@@ -150,14 +158,14 @@ class Numpad:
         return Task(sequences), jnp.full(len(sequences), -np.log(len(sequences)), jnp.float32)
 
     def at_test(self) -> Numpad:
-        """The same numpad without cues, observations of the same shape."""
-        return replace(self, cue_share=0.0)
+        """The same numpad without cues or mercy, observations of the same shape."""
+        return replace(self, cue_share=0.0, mercy_share=0.0)
 
     # ---- dynamics
 
     def reset(self, key: Key, task: Task) -> tuple[Array, State]:
         """All lights out, the ball at rest anywhere on the floor."""
-        place, cued, chance, shown = jax.random.split(key, 4)
+        place, cued, chance, shown, merciful, mercy = jax.random.split(key, 6)
         wall = self._wall
         position = jax.random.uniform(place, (2,), minval=-wall, maxval=wall)
         zero = jnp.zeros((), jnp.int32)
@@ -169,18 +177,30 @@ class Numpad:
             earned=zero,
             contact=self._pad_under(position),
             cue=shows & (jax.random.uniform(cued) < self.cue_share),
+            mercy=jnp.where(
+                jax.random.uniform(merciful) < self.mercy_share, jax.random.uniform(mercy), 0.0
+            ),
         )
-        return self._observe(state, task), state._replace(cue=jnp.zeros_like(shows))
+        return self._observe(state, task), state._replace(cue=state.cue & self.cue_stays)
 
     def step(
-        self, key: Key | None, state: State, action: Array, task: Task
+        self, key: Key, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
-        """Rolls the ball for `substeps`; deterministic, `key` is not used."""
-        del key
+        """Rolls the ball for `substeps`; deterministic but for mercy."""
+        forgiven = jnp.zeros(self.substeps, bool)
+        if self.mercy_share:
+            forgiven = jax.random.uniform(key, (self.substeps,)) < state.mercy
+        state, reward = self._roll(state, action, forgiven, task)
+        return self._observe(state, task), state, reward, jnp.zeros((), bool)
+
+    def _roll(
+        self, state: State, action: Array, forgiven: Array, task: Task
+    ) -> tuple[State, Array]:
+        """State and reward of a step; `forgiven` [substeps]: wrong presses that do not clear."""
         action = jnp.clip(action, -1.0, 1.0)
         jumping = action[2] > 0.0 if self.jump else jnp.zeros((), bool)
         reward = jnp.zeros(())
-        for _ in range(self.substeps):
+        for substep in range(self.substeps):
             position, velocity = _ball.roll(
                 state.position,
                 state.velocity,
@@ -191,14 +211,17 @@ class Numpad:
             contact = jnp.where(jumping, -1, self._pad_under(position))
             pressed = (contact >= 0) & (contact != state.contact)
             state = state._replace(position=position, velocity=velocity, contact=contact)
-            state, paid = self._press(state, pressed, task)
+            state, paid = self._press(state, pressed, forgiven[substep], task)
             reward = reward + paid
-        return self._observe(state, task), state, reward, jnp.zeros((), bool)
+        return state, reward
 
-    def _press(self, state: State, pressed: Array, task: Task) -> tuple[State, Array]:
+    def _press(
+        self, state: State, pressed: Array, forgiven: Array, task: Task
+    ) -> tuple[State, Array]:
         """Lights and payment after the pad in contact was pressed (if it was)."""
         right = state.contact == task.sequence[state.progress]
-        progress = jnp.where(right, state.progress + 1, 0)
+        after_mistake = jnp.where(forgiven, state.progress, 0)
+        progress = jnp.where(right, state.progress + 1, after_mistake)
         paid = progress > state.earned
         earned = jnp.maximum(state.earned, progress)
         complete = progress == self.length
@@ -240,6 +263,10 @@ class Numpad:
         action = action / jnp.maximum(1.0, jnp.max(jnp.abs(action)))  # keep the direction
         return jnp.append(action, -1.0) if self.jump else action
 
+    def goal(self, state: State, task: Task) -> Array:
+        """The next pad of the sequence, [1]."""
+        return task.sequence[state.progress][None]
+
     def distance(self, state: State, task: Task) -> Array:
         """To the next pad of the sequence, in pad spacings; off it and back, if already on it."""
         target, back = self._way(state, task)
@@ -278,10 +305,18 @@ class Numpad:
             # contact at the first step of all: what is under the ball
             contact=jnp.where(memory.contact == -2, self._pad_under(obs[:2]), memory.contact),
             cue=jnp.zeros(self.length, bool),
+            mercy=jnp.zeros(()),
         )
-        predicted_obs, predicted, predicted_reward, _ = self.step(None, state, action, task)
-        seen = slice(4, 4 + pads + self.length)
-        explained = jnp.all(predicted_obs[seen] == next_obs[seen]) & (predicted_reward == reward)
+        lights = slice(4, count.stop)
+
+        def explains(forgiven: bool) -> tuple[State, Array]:
+            after, paid = self._roll(state, action, jnp.full(self.substeps, forgiven), task)
+            same = jnp.all(self._observe(after, task)[lights] == next_obs[lights])
+            return after, same & (paid == reward)
+
+        predicted, explained = explains(False)
+        if self.mercy_share:  # a light that stayed on tells of mercy, not of the task
+            explained |= explains(True)[1]
         if self.cues:
             shown = obs[count.stop :].reshape(self.length, pads)
             one_hots = jax.nn.one_hot(task.sequence, pads)

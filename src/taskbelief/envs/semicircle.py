@@ -70,6 +70,7 @@ class Semicircle:
             obs_dim=4,
             action=Continuous(2),
             task=Reals(1, centre=(np.pi / 2,), scale=(np.pi / np.sqrt(12),)),
+            goal=Reals(2, centre=(0.0, 2 / np.pi), scale=(np.sqrt(0.5), 0.31)),
             episode_steps=self.horizon,
         )
 
@@ -148,6 +149,11 @@ class Semicircle:
         per_step = self.max_turn_rate * self.time_step * self.action_repeat
         speed = jnp.where(backwards, -1.0, 1.0) * jnp.cos(turn)
         return jnp.clip(jnp.stack([speed, turn / per_step]), -1.0, 1.0)
+
+    def goal(self, state: State, task: Task) -> Array:
+        """The target's position, [2], in radii."""
+        del state
+        return self._target(task)
 
     def distance(self, state: State, task: Task) -> Array:
         """To the target, in radii."""

@@ -17,7 +17,7 @@ from taskbelief.types import Array, Core
 
 
 class RecurrentCore(Protocol):
-    def __init__(self, in_features: int, hidden: int, *, rngs: nnx.Rngs): ...
+    def __init__(self, in_features: int, hidden: int, steps: int, *, rngs: nnx.Rngs): ...
 
     @staticmethod
     def initial(batch: int, hidden: int) -> Core: ...
@@ -36,14 +36,23 @@ def _sigmoid(x: Array) -> Array:
 class LSTM(nnx.Module):
     """The input product is hoisted out of the scan; its backward pass likewise.
 
-    Carry: (h, c), each [B, H].
+    Gates start with memories of 1 to `steps` steps (chrono initialisation, Tallec & Ollivier
+    2018): with the customary forget bias of 1, what was seen at the first step is gone
+    after ten. Carry: (h, c), each [B, H].
     """
 
-    def __init__(self, in_features: int, hidden: int, *, rngs: nnx.Rngs):
+    def __init__(self, in_features: int, hidden: int, steps: int, *, rngs: nnx.Rngs):
         self.hidden = hidden
-        self.input = nnx.Linear(in_features, 4 * hidden, rngs=rngs)
         orthogonal = nnx.initializers.orthogonal()
-        keys = jax.random.split(rngs.params(), 4)
+        gates_key, time_key = jax.random.split(rngs.params())
+        # time scales of up to `steps`, spread evenly (chrono initialisation)
+        remember = jnp.log(jax.random.uniform(time_key, (hidden,), minval=1.0, maxval=steps))
+        zeros = jnp.zeros(hidden)
+        bias = jnp.concatenate([-remember, remember, zeros, zeros])
+        self.input = nnx.Linear(
+            in_features, 4 * hidden, bias_init=lambda *_: bias, rngs=rngs
+        )
+        keys = jax.random.split(gates_key, 4)
         self.recurrent = nnx.Param(
             jnp.concatenate([orthogonal(key, (hidden, hidden), jnp.float32) for key in keys], 1)
         )
@@ -54,10 +63,7 @@ class LSTM(nnx.Module):
 
     def __call__(self, carry: Core, x: Array, reset: Array) -> tuple[Core, Array]:
         keep = 1.0 - reset[..., None].astype(x.dtype)
-        # + 1 on the forget gate (Jozefowicz et al. 2015): remember at first
-        forget = jnp.arange(4 * self.hidden) // self.hidden == 1
-        projected = self.input(x) + forget.astype(x.dtype)
-        hs, cs = _lstm(projected, keep, *carry, self.recurrent[...])
+        hs, cs = _lstm(self.input(x), keep, *carry, self.recurrent[...])
         return (hs[-1], cs[-1]), hs
 
 
@@ -122,7 +128,7 @@ _lstm.defvjp(_lstm_forward, _lstm_backward)
 class GRU(nnx.Module):
     """Carry: h, [B, H]. Fewer products than the LSTM; differentiated by JAX."""
 
-    def __init__(self, in_features: int, hidden: int, *, rngs: nnx.Rngs):
+    def __init__(self, in_features: int, hidden: int, steps: int, *, rngs: nnx.Rngs):
         self.hidden = hidden
         self.input = nnx.Linear(in_features, 3 * hidden, rngs=rngs)
         self.recurrent = nnx.Linear(hidden, 3 * hidden, rngs=rngs)

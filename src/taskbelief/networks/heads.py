@@ -242,7 +242,7 @@ class LabelHead(Protocol):
         ...
 
     def summary(self, params: Array) -> Array:
-        """E[embed(h)] under the belief: [..., embed_dim]."""
+        """The belief as networks read it: E[embed(h)], and embed(mode) where that differs."""
         ...
 
 
@@ -341,7 +341,9 @@ class IndependentCategorical:
         return self._read(jax.nn.one_hot(h, self.spec.classes))
 
     def summary(self, params: Array) -> Array:
-        return self._read(self.mean(params))
+        """The mode too: the mean of several places to go may be none of them."""
+        mode = jnp.argmax(self._logits(params), axis=-1)
+        return jnp.concatenate([self._read(self.mean(params)), self.embed(mode)], axis=-1)
 
     def _read(self, probs: Array) -> Array:
         """[..., places, classes] -> probabilities beside expected coordinates, flat."""

@@ -1,0 +1,22 @@
+# Sets up .venv on first use, reuses it afterwards.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test lint
+
+run: .venv/ready
+	$(BIN)/python -m experiments.run --env numpad --agent aux_head
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/vulture
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev,adapters]'
+	touch .venv/ready
