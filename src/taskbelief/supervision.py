@@ -42,36 +42,43 @@ def teacher(env: Env, kind: str) -> tuple[LabelSpec, Teach]:
 
 @dataclass(frozen=True)
 class _Revealed:
-    """`env` with the task description, as networks read it, at the end of each observation."""
+    """`env` with the label, as networks read it, at the end of each observation."""
 
     env: Env
+    kind: str
 
     @property
     def spec(self) -> EnvSpec:
         spec = self.env.spec
-        return replace(spec, obs_dim=spec.obs_dim + heads.label_head(spec.task).embed_dim)
+        return replace(spec, obs_dim=spec.obs_dim + self._head.embed_dim)
+
+    @property
+    def _head(self) -> heads.LabelHead:
+        return heads.label_head(teacher(self.env, self.kind)[0])
 
     def reset(self, key: Key, task: Task) -> tuple[Array, State]:
-        obs, state = self.env.reset(key, task)
-        return self._reveal(obs, task), state
+        state_key, label_key = jax.random.split(key)
+        obs, state = self.env.reset(state_key, task)
+        return self._reveal(label_key, obs, state, task), state
 
     def step(
         self, key: Key, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
-        obs, state, reward, terminated = self.env.step(key, state, action, task)
-        return self._reveal(obs, task), state, reward, terminated
+        state_key, label_key = jax.random.split(key)
+        obs, state, reward, terminated = self.env.step(state_key, state, action, task)
+        return self._reveal(label_key, obs, state, task), state, reward, terminated
 
     def at_test(self) -> _Revealed:
-        return _Revealed(self.env.at_test())
+        return replace(self, env=self.env.at_test())
 
-    def _reveal(self, obs: Array, task: Task) -> Array:
-        head = heads.label_head(self.env.spec.task)
-        return jnp.concatenate([obs, head.embed(self.env.describe(task))])
+    def _reveal(self, key: Key, obs: Array, state: State, task: Task) -> Array:
+        h = teacher(self.env, self.kind)[1](key, state, task)
+        return jnp.concatenate([obs, self._head.embed(h, obs)])
 
     def __getattr__(self, name: str):
         return getattr(self.env, name)
 
 
-def reveal_task(env: Env) -> Env:
-    """The environment with h in its observations: for oracles, and nothing else."""
-    return _Revealed(env)
+def reveal_task(env: Env, kind: str = "description") -> Env:
+    """The environment with the label h in its observations: for oracles, and nothing else."""
+    return _Revealed(env, kind)

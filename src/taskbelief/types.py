@@ -50,12 +50,14 @@ class Reals:
     """Labels that are real vectors: float32 [num].
 
     `centre` and `scale` give the order of magnitude of each entry, so that heads can
-    predict, and networks read, the standardised value (h - centre) / scale.
+    predict, and networks read, the standardised value (h - centre) / scale. `origin` as in
+    `Categories`.
     """
 
     num: int
     centre: tuple[float, ...]
     scale: tuple[float, ...]
+    origin: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,14 @@ class Categories:
 
     `coordinates[c]` places class c in space (empty: it has no place). Networks read the
     coordinates beside the one-hot code: moving to a pad is linear in the former only.
+    `origin` names the entries of the observation that are the agent's own coordinates in the
+    same space: networks then read where a label lies from where the agent is.
     """
 
     places: int
     classes: int
     coordinates: tuple[tuple[float, ...], ...] = ()
+    origin: tuple[int, ...] = ()
 
 
 ActionSpec: TypeAlias = Continuous | Discrete

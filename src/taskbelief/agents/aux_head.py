@@ -70,7 +70,7 @@ def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
         parts = [memory, x]
         if config.read_prediction:
             prediction = network.apply(params, memory, method="predict")
-            parts.append(jax.lax.stop_gradient(head.summary(prediction)))
+            parts.append(jax.lax.stop_gradient(head.summary(prediction, inputs.obs)))
         features = jnp.concatenate(parts, axis=-1)
         return core, Features(features, features, memory, jnp.zeros(x.shape[:2]))
 

@@ -10,7 +10,8 @@ memory needed is long: the agent has to find out, and keep, the order.
 
 Certain: the pads, the lights, when they go out, what is paid, the optional jump and cues.
 Our choice, because no source gives it: every number below, the gaps between the pads, that
-a wrong press always clears (also when it is the sequence's first pad), where the ball starts.
+a wrong press always clears (also when it is the sequence's first pad), where the ball starts,
+that the pad pressed last is observed, and mercy.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ from taskbelief.types import Array, Categories, Continuous, EnvSpec, Key
 _RULED_OUT = -20.0
 
 
+_CUES = ("none", "first", "next")
+
+
 class Task(NamedTuple):
     sequence: Array  # [length] int32: pads in the order to press, row-major from lower left
 
@@ -43,6 +47,7 @@ class State(NamedTuple):
     progress: Array  # [] int32: pads of the sequence that are lit
     earned: Array  # [] int32: pads paid for since the last completion
     contact: Array  # [] int32: the pad under the ball, -1 for none (or while jumping)
+    pressed: Array  # [] int32: the pad pressed last, -1 before the first
     cue: Array  # [length] bool: places of the sequence shown in the next observation
     mercy: Array  # [] float32: chance that a wrong press is forgiven, 0 at test
 
@@ -74,12 +79,13 @@ class Numpad:
     """of a square pad, in pad spacings: below 0.5 leaves gaps to pass through [our choice]"""
     jump: bool = False
     """a third action; above 0 the ball passes over pads in that step without pressing"""
-    cues: bool = False
-    """observations carry a block that can show a part of the sequence, for training only"""
+    cues: str = "none"
+    """a block of the observation that can show some places of the sequence, for training only:
+    none, first (all cued places, in the first observation), next (the pad to press next,
+    whenever its place is cued) ["first" is the paper's, "next" ours]"""
     cue_share: float = 0.0
-    """share of meta-episodes that are cued: each place is shown with a chance drawn U(0, 1)"""
-    cue_stays: bool = False
-    """the cue is shown at every step, not in the first observation alone [ours]"""
+    """share of meta-episodes that are cued: in half of them every place is cued, in half each
+    place with a chance drawn U(0, 1) [our choice]"""
     mercy_share: float = 0.0
     """share of meta-episodes in which wrong presses are forgiven (the lights stay on), each
     with a chance drawn U(0, 1) for the meta-episode: a curriculum, for training only [ours]"""
@@ -106,7 +112,13 @@ class Numpad:
             "in (0, 0.5], so that pads do not overlap",
         )
         require(0 <= self.cue_share <= 1, "cue_share", self.cue_share, "in [0, 1]")
-        require(self.cues or self.cue_share == 0, "cue_share", self.cue_share, "0 unless cues=True")
+        require(self.cues in _CUES, "cues", self.cues, f"one of {', '.join(_CUES)}")
+        require(
+            self.cues != "none" or self.cue_share == 0,
+            "cue_share",
+            self.cue_share,
+            '0 where cues="none"',
+        )
         require(0 <= self.mercy_share <= 1, "mercy_share", self.mercy_share, "in [0, 1]")
         num = len(_sequences(self.size, self.length, self.neighbours))
         require(num >= 2, "length", self.length, "such that two or more sequences exist")
@@ -121,10 +133,10 @@ class Numpad:
     def spec(self) -> EnvSpec:
         pads = self.size**2
         return EnvSpec(
-            obs_dim=4 + pads + self.length + (self.length * pads if self.cues else 0),
+            obs_dim=4 + pads + self.length + pads + pads * self._cued_pads,
             action=Continuous(3 if self.jump else 2),
-            task=Categories(self.length, pads, self._coordinates),
-            goal=Categories(1, pads, self._coordinates),
+            task=Categories(self.length, pads, self._coordinates, origin=(0, 1)),
+            goal=Categories(1, pads, self._coordinates, origin=(0, 1)),
             episode_steps=self.horizon,
             reward_range=(0.0, float(self.substeps)),
         )
@@ -169,19 +181,20 @@ class Numpad:
         wall = self._wall
         position = jax.random.uniform(place, (2,), minval=-wall, maxval=wall)
         zero = jnp.zeros((), jnp.int32)
-        shows = jax.random.uniform(shown, (self.length,)) < jax.random.uniform(chance)
+        shows = jax.random.uniform(shown, (self.length,)) < jax.random.uniform(chance, maxval=2.0)
         state = State(
             position=position,
             velocity=jnp.zeros(2),
             progress=zero,
             earned=zero,
             contact=self._pad_under(position),
+            pressed=jnp.full((), -1, jnp.int32),
             cue=shows & (jax.random.uniform(cued) < self.cue_share),
             mercy=jnp.where(
                 jax.random.uniform(merciful) < self.mercy_share, jax.random.uniform(mercy), 0.0
             ),
         )
-        return self._observe(state, task), state._replace(cue=state.cue & self.cue_stays)
+        return self._observe(state, task), state._replace(cue=state.cue & (self.cues == "next"))
 
     def step(
         self, key: Key, state: State, action: Array, task: Task
@@ -230,11 +243,13 @@ class Numpad:
         state = state._replace(
             progress=jnp.where(pressed, progress, state.progress),
             earned=jnp.where(pressed, earned, state.earned),
+            pressed=jnp.where(pressed, state.contact, state.pressed),
         )
         return state, (pressed & paid).astype(jnp.float32)
 
     def _observe(self, state: State, task: Task) -> Array:
-        """[position 2, velocity 2, light of each pad, one-hot of how many are lit, cue]."""
+        """[position 2, velocity 2, lights, one-hots of how many are lit and of the pad pressed
+        last, cue]."""
         one_hots = jax.nn.one_hot(task.sequence, self.size**2)  # [length, pads]
         lit = jnp.arange(self.length) < state.progress
         parts = [
@@ -242,9 +257,13 @@ class Numpad:
             state.velocity,
             jnp.sum(jnp.where(lit[:, None], one_hots, 0.0), axis=0),
             jax.nn.one_hot(state.progress, self.length),
+            jax.nn.one_hot(state.pressed, self.size**2),
         ]
-        if self.cues:
-            parts.append(jnp.where(state.cue[:, None], one_hots, 0.0).reshape(-1))
+        cue = jnp.where(state.cue[:, None], one_hots, 0.0)
+        if self.cues == "first":
+            parts.append(cue.reshape(-1))
+        elif self.cues == "next":
+            parts.append(cue[state.progress])
         return jnp.concatenate(parts)
 
     # ---- references
@@ -304,6 +323,7 @@ class Numpad:
             earned=memory.earned,
             # contact at the first step of all: what is under the ball
             contact=jnp.where(memory.contact == -2, self._pad_under(obs[:2]), memory.contact),
+            pressed=jnp.full((), -1, jnp.int32),
             cue=jnp.zeros(self.length, bool),
             mercy=jnp.zeros(()),
         )
@@ -317,14 +337,20 @@ class Numpad:
         predicted, explained = explains(False)
         if self.mercy_share:  # a light that stayed on tells of mercy, not of the task
             explained |= explains(True)[1]
-        if self.cues:
-            shown = obs[count.stop :].reshape(self.length, pads)
+        if self.cues != "none":
+            shown = obs[count.stop + pads :].reshape(self._cued_pads, pads)
             one_hots = jax.nn.one_hot(task.sequence, pads)
-            explained &= jnp.all((jnp.sum(shown, -1) == 0) | jnp.all(shown == one_hots, -1))
+            expected = one_hots if self.cues == "first" else one_hots[state.progress][None]
+            explained &= jnp.all((jnp.sum(shown, -1) == 0) | jnp.all(shown == expected, -1))
         memory = Memory(earned=predicted.earned, contact=predicted.contact)
         return memory, jnp.where(explained, 0.0, _RULED_OUT)
 
     # ---- geometry
+
+    @property
+    def _cued_pads(self) -> int:
+        """How many pads the cue block has room for."""
+        return {"none": 0, "first": self.length, "next": 1}[self.cues]
 
     @property
     def _wall(self) -> float:

@@ -70,7 +70,7 @@ class Semicircle:
             obs_dim=4,
             action=Continuous(2),
             task=Reals(1, centre=(np.pi / 2,), scale=(np.pi / np.sqrt(12),)),
-            goal=Reals(2, centre=(0.0, 2 / np.pi), scale=(np.sqrt(0.5), 0.31)),
+            goal=Reals(2, centre=(0.0, 2 / np.pi), scale=(np.sqrt(0.5), 0.31), origin=(0, 1)),
             episode_steps=self.horizon,
         )
 

@@ -1,8 +1,10 @@
 """SVG(0): off-policy actor-critic on recurrent features (Heess et al. 2015).
 
 The actor ascends E[Q(s, pi(s, noise))] by the reparameterised gradient; the critic learns by
-Retrace (Munos et al. 2016) towards target networks; both keep an entropy bonus' distance
-from certainty. For discrete actions the expectation over actions is exact.
+Retrace (Munos et al. 2016) towards target networks. An entropy bonus keeps the policy from
+certainty; its cost is steered so that entropy follows a schedule (as Haarnoja et al. 2018 do
+towards a constant), because the scale of Q grows by orders of magnitude while an agent learns
+to infer its task. For discrete actions the expectation over actions is exact.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -47,8 +50,14 @@ class Config:
     """running out of time is no end: the value of the last state stands for what follows"""
     action_samples: int = 4
     """reparameterised actions per step in E[Q] (continuous actions)"""
-    entropy_cost: float = 0.005
-    """reward units per nat of policy entropy, in the actor's loss"""
+    entropy_cost: float = 0.01
+    """reward units per nat of policy entropy in the actor's loss; where it starts"""
+    entropy_start: float = 0.0
+    """nats of policy entropy that the cost is steered to keep, when training begins"""
+    entropy_end: float = -2.0
+    """nats of policy entropy when training ends (linear in between)"""
+    entropy_rate: float = 0.01
+    """change of log entropy_cost per update and nat of difference; 0: a fixed cost"""
     actor_weight: float = 1.0
     """weight of the actor's loss beside the critic's"""
     learning_rate: float = 1e-3
@@ -65,6 +74,7 @@ class LearnerState(NamedTuple):
     params: Params
     target: Params
     optimiser: optax.OptState
+    log_entropy_cost: Array  # []
     updates: Array  # [] int32
 
 
@@ -93,6 +103,9 @@ def make(
     schedule = optax.linear_schedule(
         config.learning_rate, config.learning_rate * config.learning_rate_end, total_updates
     )
+    entropy_target = optax.linear_schedule(
+        config.entropy_start, config.entropy_end, total_updates
+    )
     optimiser = optax.chain(
         optax.clip_by_global_norm(config.max_gradient_norm), optax.adam(schedule)
     )
@@ -105,6 +118,7 @@ def make(
             # a copy: the trainer donates its state, and no buffer may be donated twice
             jax.tree.map(jnp.copy, params),
             optimiser.init(params),
+            jnp.asarray(np.log(config.entropy_cost), jnp.float32),
             jnp.zeros((), jnp.int32),
         )
 
@@ -121,7 +135,7 @@ def make(
         return core, action, action_head.log_prob(policy, action)
 
     def loss(
-        params: Params, target: Params, batch: Trajectory, key: Key
+        params: Params, target: Params, entropy_cost: Array, batch: Trajectory, key: Key
     ) -> tuple[Array, Metrics]:
         unroll_key, target_key, value_key, actor_key = jax.random.split(key, 4)
         core = agent.initial_core(batch.reward.shape[1])
@@ -144,7 +158,7 @@ def make(
         value, entropy = action_head.expect(
             policy[:-1], q_frozen, actor_key, config.action_samples
         )
-        actor_loss = -jnp.mean(value + config.entropy_cost * entropy)
+        actor_loss = -jnp.mean(value + entropy_cost * entropy)
 
         aux_loss, aux_metrics = agent.aux_loss(params["agent"], now, batch.label)
         total = critic_loss + config.actor_weight * actor_loss + aux_loss + jnp.mean(now.loss)
@@ -181,12 +195,20 @@ def make(
         return targets, log_ratio
 
     def update(state: LearnerState, batch: Trajectory, key: Key) -> tuple[LearnerState, Metrics]:
-        gradient, metrics = jax.grad(loss, has_aux=True)(state.params, state.target, batch, key)
+        entropy_cost = jnp.exp(state.log_entropy_cost)
+        gradient, metrics = jax.grad(loss, has_aux=True)(
+            state.params, state.target, entropy_cost, batch, key
+        )
         metrics["gradient_norm"] = optax.global_norm(gradient)
         step, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, step)
         target = optax.incremental_update(params, state.target, config.target_rate)
-        return LearnerState(params, target, optimiser_state, state.updates + 1), metrics
+        lacking = entropy_target(state.updates) - metrics["entropy"]
+        log_entropy_cost = state.log_entropy_cost + config.entropy_rate * lacking
+        metrics["entropy_cost"] = entropy_cost
+        return LearnerState(
+            params, target, optimiser_state, log_entropy_cost, state.updates + 1
+        ), metrics
 
     return Learner(init, act, update)
 

@@ -237,11 +237,11 @@ class LabelHead(Protocol):
         """E[h] ([..., places, classes] probabilities for categories)."""
         ...
 
-    def embed(self, h: Array) -> Array:
-        """h as networks read it: [..., embed_dim]."""
+    def embed(self, h: Array, obs: Array) -> Array:
+        """h as networks read it from `obs` [..., obs_dim]: [..., embed_dim]."""
         ...
 
-    def summary(self, params: Array) -> Array:
+    def summary(self, params: Array, obs: Array) -> Array:
         """The belief as networks read it: E[embed(h)], and embed(mode) where that differs."""
         ...
 
@@ -271,11 +271,12 @@ class IndependentBeta:
     def mean(self, params: Array) -> Array:
         return self._beta(params).mean()
 
-    def embed(self, h: Array) -> Array:
+    def embed(self, h: Array, obs: Array) -> Array:
+        del obs
         return (h - 0.5) * np.sqrt(12.0)  # of unit variance under U(0, 1)
 
-    def summary(self, params: Array) -> Array:
-        return self.embed(self.mean(params))
+    def summary(self, params: Array, obs: Array) -> Array:
+        return self.embed(self.mean(params), obs)
 
 
 @dataclass(frozen=True)
@@ -298,18 +299,22 @@ class DiagonalNormal:
         return distrax.Normal(mean, self.min_std + jax.nn.softplus(raw))
 
     def log_prob(self, params: Array, h: Array) -> Array:
-        log_prob = jnp.sum(self._normal(params).log_prob(self.embed(h)), axis=-1)
+        standardised = (h - jnp.asarray(self.spec.centre)) / jnp.asarray(self.spec.scale)
+        log_prob = jnp.sum(self._normal(params).log_prob(standardised), axis=-1)
         return log_prob - float(np.sum(np.log(self.spec.scale)))
 
     def mean(self, params: Array) -> Array:
         standardised = self._normal(params).mean()
         return standardised * jnp.asarray(self.spec.scale) + jnp.asarray(self.spec.centre)
 
-    def embed(self, h: Array) -> Array:
-        return (h - jnp.asarray(self.spec.centre)) / jnp.asarray(self.spec.scale)
+    def embed(self, h: Array, obs: Array) -> Array:
+        centre = obs[..., jnp.asarray(self.spec.origin)] if self.spec.origin else jnp.asarray(self.spec.centre)
+        return (h - centre) / jnp.asarray(self.spec.scale)
 
-    def summary(self, params: Array) -> Array:
-        return self._normal(params).mean()
+    def summary(self, params: Array, obs: Array) -> Array:
+        """The deviations too: how sure the belief is."""
+        stddev = self._normal(params).stddev()
+        return jnp.concatenate([self.embed(self.mean(params), obs), stddev], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -337,18 +342,22 @@ class IndependentCategorical:
     def mean(self, params: Array) -> Array:
         return jax.nn.softmax(self._logits(params))
 
-    def embed(self, h: Array) -> Array:
-        return self._read(jax.nn.one_hot(h, self.spec.classes))
+    def embed(self, h: Array, obs: Array) -> Array:
+        return self._read(jax.nn.one_hot(h, self.spec.classes), obs)
 
-    def summary(self, params: Array) -> Array:
+    def summary(self, params: Array, obs: Array) -> Array:
         """The mode too: the mean of several places to go may be none of them."""
         mode = jnp.argmax(self._logits(params), axis=-1)
-        return jnp.concatenate([self._read(self.mean(params)), self.embed(mode)], axis=-1)
+        mean = self._read(self.mean(params), obs)
+        return jnp.concatenate([mean, self.embed(mode, obs)], axis=-1)
 
-    def _read(self, probs: Array) -> Array:
+    def _read(self, probs: Array, obs: Array) -> Array:
         """[..., places, classes] -> probabilities beside expected coordinates, flat."""
         if self.spec.coordinates:
-            probs = jnp.concatenate([probs, probs @ jnp.asarray(self.spec.coordinates)], axis=-1)
+            places = probs @ jnp.asarray(self.spec.coordinates)
+            if self.spec.origin:
+                places = places - obs[..., None, jnp.asarray(self.spec.origin)]
+            probs = jnp.concatenate([probs, places], axis=-1)
         return probs.reshape(*probs.shape[:-2], -1)
 
 
