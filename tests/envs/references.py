@@ -20,6 +20,7 @@ class NumpadReference:
         self.position = [float(x) for x in position]
         self.velocity = [0.0, 0.0]
         self.lit = []
+        self.last = None
         self.paid = set()
         self.margin = math.inf
         self.contact = self.pad_at(self.position)
@@ -53,6 +54,7 @@ class NumpadReference:
         return reward
 
     def press(self, pad):
+        self.last = pad
         place = len(self.lit)
         if pad != self.sequence[place]:
             self.lit = []
@@ -67,7 +69,8 @@ class NumpadReference:
     def observe(self):
         pads = [1.0 if pad in self.lit else 0.0 for pad in range(self.settings.size**2)]
         count = [1.0 if len(self.lit) == i else 0.0 for i in range(self.settings.length)]
-        return [*self.position, *self.velocity, *pads, *count]
+        last = [1.0 if pad == self.last else 0.0 for pad in range(self.settings.size**2)]
+        return [*self.position, *self.velocity, *pads, *count, *last]
 
 
 class SemicircleReference:
@@ -118,11 +121,12 @@ class NoisyTargetReference:
             if abs(place) > s.arena:
                 place, speed = math.copysign(s.arena, place), 0.0
             self.position[axis], self.velocity[axis] = place, speed
-        return min(0.5, 1 / (1 + np.sum((self.position - self.target) ** 2)))
+        gap = s.radius * (self.position - self.target)
+        return min(0.5, 1 / (1 + np.sum(gap**2)))
 
     def observe(self):
         s = self.settings
-        return [*(self.position / s.radius), *(self.velocity * s.friction / s.force)]
+        return [*self.position, *(self.velocity * s.friction / s.force)]
 
 
 class SparseNavigationReference:

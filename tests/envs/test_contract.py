@@ -15,7 +15,7 @@ from taskbelief.types import Categories, Continuous, Probabilities, Reals
 
 VARIANTS = {
     "numpad jump": ("numpad", {"jump": True}),
-    "numpad cues": ("numpad", {"cues": True, "cue_share": 0.5}),
+    "numpad cues": ("numpad", {"cues": "next", "cue_share": 0.5, "mercy_share": 0.5}),
     "numpad small": ("numpad", {"size": 2, "length": 2, "neighbours": 4, "train_tasks": 4}),
 }
 CASES = {name: (name, {}) for name in taskbelief.environments()} | VARIANTS
@@ -93,6 +93,9 @@ def test_description_is_in_the_family_of_the_spec(case):
         standard = (h - np.asarray(family.centre)) / np.asarray(family.scale)
         assert np.all(np.abs(standard.mean(0)) < 0.15)
         assert np.all(np.abs(standard.std(0) - 1) < 0.15)
+    goal = jax.eval_shape(env.goal, long_walk(case)[2], long_walk(case)[0])
+    num = env.spec.goal.places if isinstance(env.spec.goal, Categories) else env.spec.goal.num
+    assert goal.shape == (num,)
 
 
 @every_case

@@ -32,9 +32,7 @@ def played(env, num=TRAJECTORIES, share=0.5):
             expert = expert + 0.2 * random
         return jnp.where(helped, expert, random)
 
-    play = jax.jit(
-        lambda key: rollout.collect_scripted(env, tasks, key, memoryless(act))
-    )
+    play = jax.jit(lambda key: rollout.collect_scripted(env, tasks, key, memoryless(act)))
     t = play(jax.random.key(1))
     obs, action, reward = (np.asarray(x).swapaxes(0, 1) for x in (t.inputs.obs, t.action, t.reward))
     return jax.tree.map(np.asarray, tasks), obs, action, reward
@@ -45,7 +43,7 @@ NUMPADS = [
     {"neighbours": 4, "train_tasks": 40},
     {"jump": True},
     {"size": 4, "length": 3, "substeps": 2, "force": 0.35, "pad_half_width": 0.4},
-    {"size": 2, "length": 2, "train_tasks": 4, "cues": True},
+    {"size": 2, "length": 2, "train_tasks": 4, "cues": "first"},
 ]
 
 
@@ -91,17 +89,41 @@ def test_numpad_sequences_are_all_paths_of_neighbours():
         assert all(len(set(row)) == env.length for row in sequences.tolist())
 
 
-def test_numpad_cues_show_places_of_the_sequence_in_the_first_observation_only():
-    env = taskbelief.make("numpad", horizon=3, cues=True, cue_share=1.0)
-    tasks, obs, _, _ = played(env, 300)
-    cues = obs[:, :, -4 * 9 :].reshape(len(obs), -1, 4, 9)
-    right = np.eye(9)[tasks.sequence]
+def cue_block(env, pads, num=300):
+    tasks, obs, action, _ = played(env, num)
+    return tasks, obs, action, obs[:, :, -pads * 9 :].reshape(num, -1, pads, 9)
+
+
+def test_numpad_cues_show_places_of_the_sequence_in_the_first_observation():
+    env = taskbelief.make("numpad", horizon=3, cues="first", cue_share=1.0)
+    tasks, obs, _, cues = cue_block(env, 4)
     shown = cues[:, 0].sum(-1)
-    np.testing.assert_array_equal(cues[:, 0], right * shown[..., None])
-    assert 0.4 < shown.mean() < 0.6
+    np.testing.assert_array_equal(cues[:, 0], np.eye(9)[tasks.sequence] * shown[..., None])
+    assert 0.65 < shown.mean() < 0.85  # half are shown whole, half by half
     assert np.all(cues[:, 1:] == 0)
-    hidden = played(env.at_test(), 300)[1]
-    assert hidden.shape == obs.shape and np.all(hidden[:, :, -4 * 9 :] == 0)
+    _, hidden, _, no_cues = cue_block(env.at_test(), 4)
+    assert hidden.shape == obs.shape and np.all(no_cues == 0)
+
+
+def test_numpad_cues_show_the_next_pad():
+    env = taskbelief.make("numpad", horizon=8, cues="next", cue_share=1.0)
+    tasks, obs, _, cues = cue_block(env, 1)
+    lit = obs[:, :, 13:17].argmax(-1)
+    right = np.eye(9)[np.take_along_axis(tasks.sequence, lit, axis=1)]
+    shown = cues[:, :, 0].sum(-1)
+    np.testing.assert_array_equal(cues[:, :, 0], right * shown[..., None])
+    assert 0.65 < shown.mean() < 0.85
+
+
+def test_numpad_mercy_keeps_the_lights_on_for_some_wrong_presses():
+    merciful = taskbelief.make("numpad", horizon=40, mercy_share=1.0)
+    kept = []
+    for env in (merciful, merciful.at_test()):
+        _, obs, _, _ = played(env, 200)
+        lit = obs[:, :, 13:17].argmax(-1)
+        lost = (lit[:, :-1] >= 1) & (lit[:, 1:] == 0)
+        kept.append(1 - lost.sum() / (lit >= 1).sum())
+    assert kept[0] > kept[1] + 0.05
 
 
 def test_semicircle():
@@ -129,7 +151,7 @@ def test_semicircle():
 def test_noisy_target():
     env = taskbelief.make("noisy_target", horizon=60)
     tasks, obs, action, reward = played(env)
-    np.testing.assert_allclose(np.linalg.norm(tasks.target, axis=-1), env.radius, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(tasks.target, axis=-1), 1.0, rtol=1e-6)
     expected = np.zeros(reward.shape)
     for i, target in enumerate(tasks.target):
         reference = NoisyTargetReference(env, target)

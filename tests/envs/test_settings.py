@@ -11,13 +11,15 @@ BAD = [
     ("semicircle", "action_repeat", 0),
     ("noisy_target", "radius", -1.0),
     ("noisy_target", "friction", 0.0),
-    ("noisy_target", "arena", 4.0),
+    ("noisy_target", "arena", 0.5),
     ("numpad", "length", 10),
     ("numpad", "neighbours", 6),
     ("numpad", "horizon", 0),
     ("numpad", "train_tasks", 496),
     ("numpad", "pad_half_width", 0.6),
     ("numpad", "cue_share", 0.5),
+    ("numpad", "cues", "all"),
+    ("numpad", "mercy_share", 2.0),
     ("sparse_navigation", "episodes", 0),
     ("sparse_navigation", "goal_radius", 0.0),
     ("cheetah_velocity", "backend", "bullet"),
@@ -44,5 +46,5 @@ def test_every_horizon_and_set_size_is_at_least_one():
 def test_unknown_names_are_refused_with_what_there_is():
     with pytest.raises(ValueError, match="did you mean 'numpad'"):
         taskbelief.make("numpat")
-    with pytest.raises(ValueError, match="no setting 'sizes'.*size"):
+    with pytest.raises(ValueError, match=r"no setting 'sizes'.*size"):
         taskbelief.make("numpad", sizes=4)

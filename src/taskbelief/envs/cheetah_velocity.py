@@ -65,10 +65,12 @@ class CheetahVelocity:
     @property
     def spec(self) -> EnvSpec:
         middle, width = (self.slowest + self.fastest) / 2, self.fastest - self.slowest
+        speed = Reals(1, centre=(middle,), scale=(width / np.sqrt(12),), origin=(_FORWARD,))
         return EnvSpec(
             obs_dim=17,
             action=Continuous(6),
-            task=Reals(1, centre=(middle,), scale=(width / np.sqrt(12),)),
+            task=speed,
+            goal=speed,
             episode_steps=self.horizon,
         )
 
@@ -118,6 +120,11 @@ class CheetahVelocity:
         raise NotImplementedError(
             "cheetah_velocity has no scripted expert: take a trained oracle in its place"
         )
+
+    def goal(self, state: State, task: Task) -> Array:
+        """The target speed, [1], metres per second."""
+        del state
+        return task.speed[None]
 
     def distance(self, state: State, task: Task) -> Array:
         """Of the speed at present from the target speed, metres per second."""

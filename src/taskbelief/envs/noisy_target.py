@@ -1,8 +1,9 @@
 """Noisy target: find a hidden place from coin flips (Humplik et al. 2019).
 
 A ball rolls on a floor. Each step it is paid 1 with probability min(0.5, 1 / (1 + d²)),
-where d is its distance to a hidden target on a semicircle. Reaching the target does not
-end or teleport anything: one payment tells little, and the agent has to integrate them.
+where d is its distance to a hidden target on a semicircle, of radius 5 in the unit of d.
+Reaching the target does not end or teleport anything: one payment tells little, and the
+agent has to integrate them.
 
 Certain: the rolling ball, that it is not teleported, the payment, the semicircle. Our
 choice, because no source gives it: every number below, p(w) uniform over the angle, where
@@ -24,12 +25,12 @@ from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
 
 class Task(NamedTuple):
-    target: Array  # [2] float32, in the unit of length of the payment's d
+    target: Array  # [2] float32, in radii of the semicircle
 
 
 class State(NamedTuple):
-    position: Array  # [2] float32, lengths from the centre of the semicircle
-    velocity: Array  # [2] float32, lengths per step
+    position: Array  # [2] float32, in radii from the centre of the semicircle
+    velocity: Array  # [2] float32, in radii per step
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,12 @@ class NoisyTarget:
     """of the semicircle, in the unit of length of the payment's d [our choice]"""
     horizon: int = 100
     """agent steps in a meta-episode [our choice]"""
-    force: float = 0.125
-    """largest force on each axis, lengths per step²: the radius takes 20 steps [our choice]"""
+    force: float = 0.025
+    """largest force on each axis, radii per step²: the radius takes 20 steps [our choice]"""
     friction: float = 0.5
     """share of the velocity lost per step [our choice]"""
-    arena: float = 6.0
-    """half the side of the square that the ball cannot leave, lengths [our choice]"""
+    arena: float = 1.2
+    """half the side of the square that the ball cannot leave, radii [our choice]"""
     train_tasks: int = 100
     """size of the training set"""
     holdout_tasks: int = 1000
@@ -54,28 +55,25 @@ class NoisyTarget:
         require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
         require(self.force > 0, "force", self.force, "positive")
         require(0 < self.friction < 1, "friction", self.friction, "in (0, 1)")
-        require(
-            self.arena >= self.radius, "arena", self.arena, f"at least the radius {self.radius}"
-        )
+        require(self.arena >= 1, "arena", self.arena, "at least 1, to hold the semicircle")
         require(self.train_tasks >= 1, "train_tasks", self.train_tasks, "at least 1")
         require(self.holdout_tasks >= 1, "holdout_tasks", self.holdout_tasks, "at least 1")
 
     @property
     def spec(self) -> EnvSpec:
-        # mean and standard deviation of (cos, sin) of a uniform angle in (0, pi)
-        centre = (0.0, 2 / np.pi * self.radius)
-        scale = (np.sqrt(1 / 2) * self.radius, np.sqrt(1 / 2 - 4 / np.pi**2) * self.radius)
+        place = Reals(2, centre=_CENTRE, scale=_SCALE, origin=(0, 1))
         return EnvSpec(
             obs_dim=4,
             action=Continuous(2),
-            task=Reals(2, centre=centre, scale=scale),
+            task=place,
+            goal=place,
             episode_steps=self.horizon,
         )
 
     # ---- tasks
 
     def sample_task(self, key: Key) -> Task:
-        return self._on_circle(jax.random.uniform(key, maxval=np.pi))
+        return _on_circle(jax.random.uniform(key, maxval=np.pi))
 
     def task_set(self, split: str, num: int | None = None) -> Task:
         """The same on every machine: drawn by NumPy's PCG64 from a fixed seed per split."""
@@ -84,16 +82,13 @@ class NoisyTarget:
         size = size if num is None else num
         require(size >= 1, "num", num, "at least 1")
         rng = np.random.Generator(np.random.PCG64(seed))
-        return self._on_circle(jnp.asarray(rng.uniform(0.0, np.pi, size), jnp.float32))
+        return _on_circle(jnp.asarray(rng.uniform(0.0, np.pi, size), jnp.float32))
 
     def describe(self, task: Task) -> Array:
         return task.target
 
     def at_test(self) -> NoisyTarget:
         return self
-
-    def _on_circle(self, angle: Array) -> Task:
-        return Task(self.radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1))
 
     # ---- dynamics
 
@@ -121,13 +116,13 @@ class NoisyTarget:
 
     def _chance(self, position: Array, task: Task) -> Array:
         """Of being paid at `position`."""
-        squared = jnp.sum(jnp.square(position - task.target))
-        return jnp.minimum(0.5, 1.0 / (1.0 + squared))
+        gap = self.radius * (position - task.target)
+        return jnp.minimum(0.5, 1.0 / (1.0 + jnp.sum(jnp.square(gap))))
 
     def _observe(self, state: State) -> Array:
         """[position 2, in radii; velocity 2, in top speeds]."""
         top_speed = self.force / self.friction
-        return jnp.concatenate([state.position / self.radius, state.velocity / top_speed])
+        return jnp.concatenate([state.position, state.velocity / top_speed])
 
     # ---- references
 
@@ -140,8 +135,13 @@ class NoisyTarget:
         action = force / self.force
         return action / jnp.maximum(1.0, jnp.max(jnp.abs(action)))  # keep the direction
 
+    def goal(self, state: State, task: Task) -> Array:
+        """The target's position, [2], in radii."""
+        del state
+        return task.target
+
     def distance(self, state: State, task: Task) -> Array:
-        """To the target, in lengths."""
+        """To the target, in radii."""
         return jnp.linalg.norm(task.target - state.position)
 
     # ---- likelihood
@@ -161,14 +161,22 @@ class NoisyTarget:
     ) -> tuple[tuple[()], Array]:
         """Of the coin's fall at the place where the ball came to be."""
         del obs, action
-        chance = self._chance(next_obs[:2] * self.radius, task)
+        chance = self._chance(next_obs[:2], task)
         return memory, jnp.where(reward > 0.5, jnp.log(chance), jnp.log1p(-chance))
 
     def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
         """`num` targets, evenly spaced on the semicircle."""
         angles = (np.arange(num) + 0.5) * np.pi / num
-        tasks = self._on_circle(jnp.asarray(angles, jnp.float32))
+        tasks = _on_circle(jnp.asarray(angles, jnp.float32))
         return tasks, jnp.full(num, -np.log(num), jnp.float32)
 
+
+def _on_circle(angle: Array) -> Task:
+    return Task(jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1))
+
+
+# mean and standard deviation of (cos, sin) of an angle uniform in (0, pi)
+_CENTRE = (0.0, 2 / np.pi)
+_SCALE = (np.sqrt(1 / 2), np.sqrt(1 / 2 - 4 / np.pi**2))
 
 make = NoisyTarget

@@ -59,13 +59,12 @@ class SparseNavigation:
 
     @property
     def spec(self) -> EnvSpec:
-        # mean and standard deviation of (cos, sin) of a uniform angle in (0, pi)
+        place = Reals(2, centre=_CENTRE, scale=_SCALE, origin=(0, 1))
         return EnvSpec(
             obs_dim=2,
             action=Continuous(2),
-            task=Reals(
-                2, centre=(0.0, 2 / np.pi), scale=(np.sqrt(1 / 2), np.sqrt(1 / 2 - 4 / np.pi**2))
-            ),
+            task=place,
+            goal=place,
             episode_steps=self.episode_steps,
             episodes_per_task=self.episodes,
         )
@@ -119,6 +118,11 @@ class SparseNavigation:
         action = (task.goal - state.position) / self.step_size
         return action / jnp.maximum(1.0, jnp.max(jnp.abs(action)))  # keep the direction
 
+    def goal(self, state: State, task: Task) -> Array:
+        """Where the goal is, [2], in radii."""
+        del state
+        return task.goal
+
     def distance(self, state: State, task: Task) -> Array:
         """To the goal, in radii."""
         return jnp.linalg.norm(task.goal - state.position)
@@ -159,6 +163,10 @@ class SparseNavigation:
 def _on_circle(angle: Array) -> Task:
     return Task(jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1))
 
+
+# mean and standard deviation of (cos, sin) of an angle uniform in (0, pi)
+_CENTRE = (0.0, 2 / np.pi)
+_SCALE = (np.sqrt(1 / 2), np.sqrt(1 / 2 - 4 / np.pi**2))
 
 _SOFT = 2e-3  # in radii: about the spacing of a thousand hypotheses
 
