@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from experiments import references
+from experiments import references, stop
 from experiments.config import RunConfig
 from taskbelief import evaluation, registry, rollout, supervision, train
 from taskbelief.evaluation import Evaluation, References
@@ -22,21 +25,24 @@ class Assembly(NamedTuple):
     env: Env  # as at test, the task hidden: what references are measured on
     agent: Agent
     learner: Learner
-    train: Train
+    train: Train  # its functions jitted, so that they are traced once
     tasks: Task  # [K, ...]: of the training set, then of the hold-out set
     train_tasks: int  # how many of them are of the training set
-    evaluate: Callable[[Params, Task, Key], Evaluation]
+    evaluate: Callable[[Params, Task, Key], Evaluation]  # jitted
     iterations: int  # of the whole run
     warmup_steps: int  # agent steps before the first iteration
     iteration_steps: int  # agent steps in each iteration
 
 
 def assemble(config: RunConfig) -> Assembly:
-    """Pure functions only; nothing is compiled yet.
+    """Nothing is compiled yet. Ends the program where parts do not fit together."""
+    try:
+        return _assemble(config)
+    except ValueError as error:
+        stop.wrong_usage(str(error))
 
-    Raises:
-      ValueError: parts that do not fit together.
-    """
+
+def _assemble(config: RunConfig) -> Assembly:
     env = config.env
     warmup_steps = config.train.warmup * config.train.envs * env.spec.task_steps
     iteration_steps = config.train.envs * env.spec.task_steps
@@ -45,24 +51,34 @@ def assemble(config: RunConfig) -> Assembly:
     label_spec, teach = supervision.teacher(env, config.label)
     agent_module = registry.find("agents", config.agent_name)
     revealed = getattr(agent_module, "REVEALED", False)
-    played = supervision.reveal_task(env) if revealed else env
+    played = supervision.reveal_task(env, config.label) if revealed else env
     agent = agent_module.make(played.spec, label_spec, config.agent)
     learner = registry.find("learners", config.learner_name).make(
         played.spec, agent, config.learner, iterations * config.train.updates
     )
     sets = [_first(env.task_set(split), config.evaluation_tasks) for split in SPLITS]
+    training = train.make(played, agent, learner, teach, config.train)
     return Assembly(
         env=env.at_test(),
         agent=agent,
         learner=learner,
-        train=train.make(played, agent, learner, teach, config.train),
+        train=Train(jax.jit(training.init), jax.jit(training.step)),
         tasks=jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *sets),
         train_tasks=rollout.batch_size(sets[0]),
-        evaluate=evaluation.make(played.at_test(), agent, learner, teach),
+        evaluate=jax.jit(evaluation.make(played.at_test(), agent, learner, teach)),
         iterations=iterations,
         warmup_steps=warmup_steps,
         iteration_steps=iteration_steps,
     )
+
+
+def like(parts: Assembly) -> tuple[TrainState, Metrics]:
+    """What a checkpoint holds, as shapes and types: the state, and the metrics of a row so far."""
+    state = jax.eval_shape(parts.train.init, _KEY)
+    return state, jax.eval_shape(parts.train.step, state)[1]
+
+
+_KEY = jax.eval_shape(lambda: jax.random.key(0))
 
 
 def iterate(
@@ -87,9 +103,19 @@ def iterate(
     return run
 
 
-def references_of(env: Env) -> dict[str, References | None]:
-    """For each task set, what to measure an agent against; None where `env` has no expert."""
-    measured = references.references(env)
+def references_of(env: Env, run: Path) -> dict[str, References | None]:
+    """For each task set, what to measure an agent against; None where `env` has no expert.
+
+    Measured once for a run and kept in its references.json.
+    """
+    path = run / "references.json"
+    if path.exists():
+        measured = json.loads(path.read_text())
+    else:
+        measured = references.references(env)
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(measured, indent=1) + "\n")
+        os.replace(new, path)
 
     def of(split: str) -> References | None:
         mean = {name: entry["mean"] for name, entry in measured[split].items()}
@@ -98,6 +124,27 @@ def references_of(env: Env) -> dict[str, References | None]:
         return References(mean["random"], mean["expert"], mean.get("explorer"))
 
     return {split: of(split) for split in SPLITS}
+
+
+def scores(
+    parts: Assembly, references: dict[str, References | None], played: Evaluation
+) -> dict[str, float]:
+    """Of both task sets, named as in metrics.csv."""
+    row = {}
+    ends = (0, parts.train_tasks, len(played.returns))
+    for split, start, end in zip(SPLITS, ends[:-1], ends[1:], strict=True):
+        found = evaluation.scores(evaluation.part(played, start, end), references[split])
+        row |= {f"eval/{split}/{name}": value for name, value in found.items()}
+    if "eval/train/score" in row:
+        row["eval/gap"] = row["eval/train/score"] - row["eval/holdout/score"]
+    return row
+
+
+def use_cache(cache: Path) -> None:
+    """Keeps compiled programs in the directory `cache`, unless the environment names another."""
+    if str(cache) != "off" and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache.expanduser()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _first(tasks: Task, num: int) -> Task:

@@ -225,7 +225,9 @@ def from_json(values: Mapping[str, Any]) -> RunConfig:
     names = values["env_name"], values["agent_name"], values["learner_name"]
     start = default(*names, values["preset"])
     for group in _GROUPS:
-        values[group] = type(getattr(start, group))(**_untuple(getattr(start, group), values[group]))
+        values[group] = type(getattr(start, group))(
+            **_untuple(getattr(start, group), values[group])
+        )
     return RunConfig(**values)
 
 

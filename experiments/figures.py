@@ -1,6 +1,6 @@
 """curves.png: learning curves of one run, from its metrics.csv.
 
-    python -m experiments.figures RUN
+python -m experiments.figures RUN
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from experiments import loggers, stop
 
@@ -72,6 +73,8 @@ def curves(run: Path) -> None:
 
     for axes in figure.axes:
         axes.set_xlabel("agent steps")
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         if len(axes.get_lines()) > 1 and axes.get_legend_handles_labels()[0]:

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import assembly, checkpoint, config, figures, loggers, stop
-from experiments.assembly import SPLITS, Assembly
+from experiments.assembly import Assembly
 from experiments.config import Options, RunConfig
 from taskbelief import evaluation
 from taskbelief.evaluation import References
@@ -41,8 +41,8 @@ _CALL_SECONDS = 1.0  # of compiled work between two looks at clocks and signals
 def main(args: Sequence[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
     chosen, options = config.parse(args)
-    use_cache(options.cache)
-    parts = assemble(chosen)
+    assembly.use_cache(options.cache)
+    parts = assembly.assemble(chosen)
     run = _create(chosen, options, args) if options.resume is None else options.resume
     with _locked(run), _signals() as signals:
         try:
@@ -53,25 +53,11 @@ def main(args: Sequence[str] | None = None) -> None:
         raise SystemExit(128 + signals.received)
 
 
-def use_cache(cache: Path) -> None:
-    """Keeps compiled programs in the directory `cache`, unless the environment names another."""
-    if str(cache) != "off" and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache.expanduser()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
-def assemble(chosen: RunConfig) -> Assembly:
-    """The run's parts; ends the program where they do not fit together."""
-    try:
-        return assembly.assemble(chosen)
-    except ValueError as error:
-        stop.wrong_usage(str(error))
-
-
 # ---- training ---------------------------------------------------------------------
 
 
 class Compiled(NamedTuple):
+    init: Callable  # key -> state
     iterate: Callable  # (state, sums, num) -> (state, sums, finite)
     evaluate: Callable  # (params, tasks, key) -> Evaluation
     like: Any  # (state, sums) as shapes and types: what a checkpoint holds
@@ -79,24 +65,24 @@ class Compiled(NamedTuple):
     seconds: float
 
 
-def compile_all(parts: Assembly) -> Compiled:
-    """Compiles the training step and the evaluation, side by side, and finds the references."""
+def _compile(parts: Assembly, run: Path) -> Compiled:
+    """Compiles training and evaluation side by side; finds or measures the references."""
     start = time.perf_counter()
+    state, sums = like = assembly.like(parts)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    state = jax.eval_shape(parts.train.init, key)
-    sums = jax.eval_shape(parts.train.step, state)[1]
     num = jax.ShapeDtypeStruct((), jnp.int32)
     iterate = jax.jit(assembly.iterate(parts.train.step), donate_argnums=(0, 1))
-    evaluate = jax.jit(parts.evaluate)
+    lowered = (
+        iterate.lower(state, sums, num),
+        parts.evaluate.lower(state.learner.params, parts.tasks, key),
+        parts.train.init.lower(key),
+    )
     with ThreadPoolExecutor() as pool:
-        iterating = pool.submit(lambda: iterate.lower(state, sums, num).compile())
-        evaluating = pool.submit(
-            lambda: evaluate.lower(state.learner.params, parts.tasks, key).compile()
-        )
-        references = pool.submit(assembly.references_of, parts.env)
-        compiled = iterating.result(), evaluating.result()
-    seconds = time.perf_counter() - start
-    return Compiled(*compiled, (state, sums), references.result(), seconds)
+        compiling = [pool.submit(program.compile) for program in lowered]
+        finding = pool.submit(assembly.references_of, parts.env, run)
+        iterate, evaluate, init = (program.result() for program in compiling)
+        references = finding.result()
+    return Compiled(init, iterate, evaluate, like, references, time.perf_counter() - start)
 
 
 def _train(
@@ -104,8 +90,8 @@ def _train(
 ) -> None:
     print(config.about(chosen))
     print(f"Files go to {run}. Compiling ...", flush=True)
-    compiled = compile_all(parts)
-    state, sums, about, saved = _start(chosen, parts, compiled, run)
+    compiled = _compile(parts, run)
+    state, sums, about, saved = _start(chosen, compiled, run)
     iteration = about["iteration"]
     print(_introduction(parts, compiled), flush=True)
 
@@ -131,10 +117,10 @@ def _train(
         loggers.files(run, columns, resume_from) as write,
         loggers.screen(steps(parts.iterations), steps(iteration)) as (show, say),
     ):
-        say(_HEADER)
+        say(_table(*_TITLES))
         if saved is None:
             row = {"iteration": 0, "env_steps": steps(0)}
-            row |= evaluate(parts, compiled, state)
+            row |= _evaluate(parts, compiled, state)
             row |= {"time/wall_seconds": wall(), "time/compile_seconds": compiled.seconds}
             write(row)
             latest |= row
@@ -161,7 +147,7 @@ def _train(
                     for name, total in totals.items()
                 }
                 if iteration in evaluations:
-                    row |= evaluate(parts, compiled, state)
+                    row |= _evaluate(parts, compiled, state)
                 done = iteration - row_start
                 row |= {
                     "time/wall_seconds": wall(),
@@ -176,7 +162,11 @@ def _train(
                     figures.curves(run)
                 sums = jax.tree.map(jnp.zeros_like, sums)
                 row_seconds, row_start = 0.0, iteration
-            left = (parts.iterations - iteration) * (wall() - earlier) / (iteration - about["iteration"])
+            left = (
+                (parts.iterations - iteration)
+                * (wall() - earlier)
+                / (iteration - about["iteration"])
+            )
             show(steps(iteration), _status(latest, left))
             if time.perf_counter() - last_save > 60 * options.checkpoint_minutes:
                 saved = save()
@@ -190,7 +180,7 @@ def _train(
 
 
 def _start(
-    chosen: RunConfig, parts: Assembly, compiled: Compiled, run: Path
+    chosen: RunConfig, compiled: Compiled, run: Path
 ) -> tuple[Any, Any, dict[str, Any], Path | None]:
     """(state, sums, about, checkpoint): from the newest good checkpoint, or from the seed."""
     found = checkpoint.newest_good(run, compiled.like)
@@ -198,7 +188,7 @@ def _start(
         print(f"Continuing from {found.path}, step {found.about['env_steps']:,}.")
         state, sums = found.state
         return state, sums, found.about, found.path
-    state = jax.jit(parts.train.init)(jax.random.key(chosen.seed))
+    state = compiled.init(jax.random.key(chosen.seed))
     sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), compiled.like[1])
     return state, sums, {"iteration": 0, "wall_seconds": 0.0}, None
 
@@ -213,26 +203,10 @@ def schedule(iterations: int, rows: int, evaluations: int) -> tuple[np.ndarray, 
     return np.unique([*spread(rows), *evaluated]), set(evaluated.tolist())
 
 
-def evaluate(parts: Assembly, compiled: Compiled, state: Any) -> dict[str, float]:
+def _evaluate(parts: Assembly, compiled: Compiled, state: Any) -> dict[str, float]:
     """The row of an evaluation; always with the same randomness, so that differences count."""
     played = compiled.evaluate(state.learner.params, parts.tasks, jax.random.key(0))
-    return scores(parts, compiled.references, jax.device_get(played))
-
-
-def scores(
-    parts: Assembly,
-    references: dict[str, References | None],
-    played: evaluation.Evaluation,
-) -> dict[str, float]:
-    """Of both task sets, named as in metrics.csv."""
-    row = {}
-    ends = (0, parts.train_tasks, len(played.returns))
-    for split, start, end in zip(SPLITS, ends, ends[1:], strict=False):
-        found = evaluation.scores(evaluation.part(played, start, end), references[split])
-        row |= {f"eval/{split}/{name}": value for name, value in found.items()}
-    if "eval/train/score" in row:
-        row["eval/gap"] = row["eval/train/score"] - row["eval/holdout/score"]
-    return row
+    return assembly.scores(parts, compiled.references, jax.device_get(played))
 
 
 def _columns(parts: Assembly, compiled: Compiled) -> list[str]:
@@ -245,7 +219,7 @@ def _columns(parts: Assembly, compiled: Compiled) -> list[str]:
     return [
         "iteration",
         "env_steps",
-        *scores(parts, compiled.references, empty),
+        *assembly.scores(parts, compiled.references, empty),
         *(f"train/{name}" for name in sums),
         "time/wall_seconds",
         "time/compile_seconds",
@@ -268,7 +242,8 @@ def _stop_if_not_finite(
 
 # ---- what the screen says ---------------------------------------------------------
 
-_HEADER = "     steps   hold-out score      train   belief NLL   steps/s     time"
+_WIDTHS = (11, 22, 7, 10, 8, 7)
+_TITLES = ("steps", "hold-out score", "train", "belief NLL", "steps/s", "time")
 
 
 def _introduction(parts: Assembly, compiled: Compiled) -> str:
@@ -286,20 +261,23 @@ def _introduction(parts: Assembly, compiled: Compiled) -> str:
 
 
 def _line(row: dict[str, float]) -> str:
-    """One evaluation, under `_HEADER`."""
+    """One evaluation, under `_TITLES`."""
     if "eval/holdout/score" in row:
         low, high = row["eval/holdout/score_low"], row["eval/holdout/score_high"]
-        score = f"{row['eval/holdout/score']:6.3f} [{low:.2f}, {high:.2f}]"
-        train = f"{row['eval/train/score']:6.3f}"
+        score = f"{row['eval/holdout/score']:.3f} [{low:.3f}, {high:.3f}]"
+        train = f"{row['eval/train/score']:.3f}"
     else:
-        score, train = f"{row['eval/holdout/return']:15.2f}", f"{row['eval/train/return']:.2f}"
+        score, train = f"{row['eval/holdout/return']:.2f}", f"{row['eval/train/return']:.2f}"
     belief = f"{row['eval/holdout/label_nll']:.2f}" if "eval/holdout/label_nll" in row else "-"
     speed = row.get("time/env_steps_per_second")
-    return (
-        f"{int(row['env_steps']):10,}   {score:>15}   {train:>6}   {belief:>10}"
-        f"   {'-' if speed is None else format(speed, ',.0f'):>7}"
-        f"   {_duration(row['time/wall_seconds']):>6}"
-    )
+    speed = "-" if speed is None else f"{speed:,.0f}"
+    time = _duration(row["time/wall_seconds"])
+    steps = f"{row['env_steps']:,}"
+    return _table(steps, score, train, belief, speed, time)
+
+
+def _table(*cells: str) -> str:
+    return "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
 
 
 def _status(row: dict[str, float], left: float) -> str:

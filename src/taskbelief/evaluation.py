@@ -43,7 +43,12 @@ def make(
     def play(params: Params, tasks: Task, key: Key) -> Evaluation:
         core = agent.initial_core(rollout.batch_size(tasks))
         trajectory = rollout.collect(
-            env, tasks, key, lambda core, inputs, _: learner.act(params, core, inputs, None), core, teach
+            env,
+            tasks,
+            key,
+            lambda core, inputs, _: learner.act(params, core, inputs, None),
+            core,
+            teach,
         )
         label_nll = None
         if agent.belief_log_prob is not None:
@@ -88,8 +93,9 @@ def part(evaluation: Evaluation, start: int, stop: int) -> Evaluation:
 def scores(evaluation: Evaluation, references: References | None) -> dict[str, float]:
     """Means over the tasks, by name.
 
-    Without `references` there are no scores. `score` is 0 for the random policy and 1 for the expert, `score_low` and `score_high` its
-    95 % bootstrap interval over tasks; `score_over_explorer` is the share of the explorer's.
+    Without `references` there are no scores. `score` is 0 for the random policy and 1 for the
+    expert, `score_low` and `score_high` are its 95 % bootstrap interval over tasks;
+    `score_over_explorer` is the share of the explorer's.
     """
     returns = np.asarray(evaluation.returns, np.float64)
     named = {"return": float(np.mean(returns))}
