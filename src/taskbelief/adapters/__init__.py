@@ -1,0 +1,1 @@
+"""The suite in other projects' clothes; each module needs the project it is named after."""

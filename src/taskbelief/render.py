@@ -1,0 +1,416 @@
+"""A state as a picture, and beside it what the exact posterior makes of the history.
+
+Everything here returns pixels, [height, width, 3] uint8; files are written elsewhere.
+Matplotlib is imported when the first picture is drawn. An environment that this module does
+not know is drawn by name only: add a scene to `_SCENES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from taskbelief.envs.bandit import Bandit
+from taskbelief.envs.cheetah_velocity import CheetahVelocity
+from taskbelief.envs.noisy_target import NoisyTarget
+from taskbelief.envs.numpad import Numpad
+from taskbelief.envs.semicircle import Semicircle
+from taskbelief.envs.sparse_navigation import SparseNavigation
+from taskbelief.posterior import Belief
+from taskbelief.types import Env, State, Task
+
+_INK, _FAINT, _FLOOR = "#1f2933", "#c9d2da", "#f4f6f8"
+_BALL, _TRUTH, _LIT, _BELIEF = "#1769aa", "#d1495b", "#f2b134", "#2a9d8f"
+_INCHES, _DPI = (9.0, 4.8), 80
+
+
+class History(NamedTuple):
+    """One meta-episode up to now, as NumPy arrays."""
+
+    states: State  # [t + 1, ...]
+    actions: np.ndarray | None  # [t, ...]
+    rewards: np.ndarray  # [t]
+
+
+def picture(
+    env: Env,
+    task: Task,
+    states: State,
+    rewards: np.ndarray,
+    actions: np.ndarray | None = None,
+    belief: Belief | None = None,
+    labels: np.ndarray | None = None,
+    title: str = "",
+) -> np.ndarray:
+    """The last of `states` and the way to it; with a belief, that beside it.
+
+    Args:
+      env: the environment.
+      task: the true task, drawn in red.
+      states: [t + 1, ...], from the first of the meta-episode to now.
+      rewards: [t].
+      actions: [t, ...], where known (the bandit's pulls are drawn from them).
+      belief: of an exact posterior (`posterior.make(env)`), now.
+      labels: the posterior's `labels`.
+      title: stands above the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    states, task, belief = jax.tree.map(np.asarray, (states, task, belief))
+    history = History(states, actions, np.asarray(rewards))
+    figure = Figure(figsize=_INCHES, dpi=_DPI, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        2, 2, height_ratios=(9, 2), left=0.05, right=0.97, top=0.87, bottom=0.1, hspace=0.28
+    )
+    figure.suptitle(title, x=0.05, ha="left", fontsize=12, color=_INK)
+    arena, believe = _SCENES.get(type(env), (_draw_nothing, _believe_nothing))
+    arena(_panel(figure.add_subplot(grid[0, 0]), "the task (red: hidden)"), env, task, history)
+    if belief is not None:
+        believe(figure, grid[0, 1], env, task, belief, labels)
+    _draw_rewards(figure.add_subplot(grid[1, :]), env, history.rewards)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def still(
+    env: Env,
+    task: Task,
+    states: State,
+    actions: np.ndarray,
+    rewards: np.ndarray,
+    beliefs: Belief | None = None,
+    labels: np.ndarray | None = None,
+    *,
+    title: str = "",
+    step: int,
+) -> np.ndarray:
+    """The picture after `step` steps of a whole history: states and beliefs [T + 1, ...]."""
+    return picture(
+        env,
+        task,
+        jax.tree.map(lambda leaf: leaf[: step + 1], states),
+        rewards[:step],
+        actions[:step],
+        jax.tree.map(lambda leaf: leaf[step], beliefs),
+        labels,
+        f"{title}   step {step} of {len(rewards)}, return {float(np.sum(rewards[:step])):.1f}",
+    )
+
+
+def film(*whole: Any, title: str = "", every: int = 1) -> Iterator[np.ndarray]:
+    """Stills (`whole` as there) of each `every`-th step and of the last."""
+    steps = len(whole[4])
+    for step in sorted({*range(0, steps + 1, every), steps}):
+        yield still(*whole, title=title, step=step)
+
+
+# ---- common parts -----------------------------------------------------------------
+
+
+def _panel(axes: Any, title: str) -> Any:
+    axes.set_title(title, loc="left", fontsize=9, color=_INK)
+    axes.tick_params(labelsize=7, colors=_INK, length=2)
+    for side in axes.spines.values():
+        side.set_color(_FAINT)
+    return axes
+
+
+def _draw_rewards(axes: Any, env: Env, rewards: np.ndarray) -> None:
+    _panel(axes, "reward")
+    steps = np.arange(1, len(rewards) + 1)
+    axes.vlines(steps, 0, rewards, color=_BALL, linewidth=1.2)
+    axes.set_xlim(0, env.spec.task_steps + 1)
+    axes.set_ylim(0, max(1.05, float(np.max(rewards, initial=0.0)) * 1.05))
+    for start in range(env.spec.episode_steps, env.spec.task_steps, env.spec.episode_steps):
+        axes.axvline(start + 0.5, color=_FAINT, linewidth=0.8)
+
+
+def _floor(axes: Any, wall: float) -> None:
+    axes.set_xlim(-wall, wall)
+    axes.set_ylim(-wall, wall)
+    axes.set_aspect("equal")
+    axes.set_facecolor(_FLOOR)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _trail(axes: Any, positions: np.ndarray, jump: float = np.inf) -> None:
+    """The way to the last of `positions`, [t + 1, 2], fading; broken where it jumps."""
+    from matplotlib.collections import LineCollection
+
+    pieces = np.stack([positions[:-1], positions[1:]], axis=1)
+    kept = np.linalg.norm(pieces[:, 1] - pieces[:, 0], axis=-1) < jump
+    if kept.any():
+        age = np.arange(len(pieces), 0, -1)
+        alpha = np.maximum(0.12, np.exp(-age / 15))
+        axes.add_collection(
+            LineCollection(list(pieces[kept]), colors=_BALL, alpha=alpha[kept], linewidths=2)
+        )
+    axes.plot(*positions[-1], "o", color=_BALL, markersize=9, markeredgecolor="white", zorder=5)
+
+
+def _entropy(log_probs: np.ndarray) -> str:
+    entropy = -np.sum(np.exp(log_probs) * log_probs)
+    return f"exact posterior, as good as {np.exp(entropy):.0f} equal hypotheses"
+
+
+# ---- numpad -----------------------------------------------------------------------
+
+
+def _draw_numpad(axes: Any, env: Numpad, task: Any, history: History) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
+    state = jax.tree.map(lambda leaf: leaf[-1], history.states)
+    lit = set(task.sequence[: state.progress].tolist())
+    wanted = int(task.sequence[state.progress])
+    half = env.pad_half_width - 0.04
+    _floor(axes, env.size / 2)
+    for pad in range(env.size**2):
+        x, y = pad % env.size - (env.size - 1) / 2, pad // env.size - (env.size - 1) / 2
+        axes.add_patch(
+            FancyBboxPatch(
+                (x - half, y - half),
+                2 * half,
+                2 * half,
+                boxstyle="round,pad=0.04",
+                facecolor=_LIT if pad in lit else "#dfe5ea",
+                edgecolor=_TRUTH if pad == wanted else _FAINT,
+                linewidth=2 if pad == wanted else 0.8,
+            )
+        )
+        places = [str(i + 1) for i, p in enumerate(task.sequence) if p == pad]
+        axes.text(x, y, "".join(places), ha="center", va="center", color=_TRUTH, fontsize=10)
+    _trail(axes, history.states.position)
+
+
+def _believe_numpad(
+    figure: Any, cell: Any, env: Numpad, task: Any, belief: Any, labels: np.ndarray
+) -> None:
+    """One small pad floor for each place of the sequence."""
+    mass = np.exp(belief.log_probs)
+    columns = int(np.ceil(np.sqrt(env.length)))
+    grid = cell.subgridspec(int(np.ceil(env.length / columns)), columns, wspace=0.1, hspace=0.3)
+    for place in range(env.length):
+        marginal = np.bincount(labels[:, place], mass, minlength=env.size**2)
+        axes = figure.add_subplot(grid[place // columns, place % columns])
+        _panel(axes, f"press {place + 1}")
+        _floor(axes, env.size / 2)
+        wall = env.size / 2
+        axes.imshow(
+            marginal.reshape(env.size, env.size),
+            origin="lower",
+            extent=(-wall, wall, -wall, wall),
+            cmap="BuGn",
+            vmin=0,
+            vmax=1,
+        )
+        pad = int(task.sequence[place])
+        x, y = pad % env.size - wall, pad // env.size - wall
+        axes.plot(
+            [x, x + 1, x + 1, x, x], [y, y, y + 1, y + 1, y], color=_TRUTH, linewidth=1.5, zorder=5
+        )
+    equal = np.exp(-np.sum(mass * belief.log_probs))
+    figure.text(
+        0.97,
+        0.925,
+        f"exact posterior, as good as {equal:.0f} equal sequences of {len(mass)}",
+        ha="right",
+        fontsize=9,
+        color=_INK,
+    )
+
+
+# ---- places on a semicircle -------------------------------------------------------
+
+
+def _draw_places(axes: Any, env: Any, task: Any, history: History) -> None:
+    from matplotlib.patches import Circle
+
+    if isinstance(env, Semicircle):
+        target, reach = (np.cos(task.angle), np.sin(task.angle)), env.target_radius
+        wall, jump = env.arena, 0.3
+    elif isinstance(env, SparseNavigation):
+        target, reach, wall, jump = task.goal, env.goal_radius, 1.5, 0.3
+    else:  # within this distance of a noisy target the coin is fair
+        target, reach, wall, jump = task.target, 1 / env.radius, env.arena, np.inf
+    _floor(axes, wall)
+    axes.set_ylim(-0.45 * wall, 1.05 * wall)
+    angle = np.linspace(0, np.pi, 100)
+    axes.plot(np.cos(angle), np.sin(angle), color=_FAINT, linewidth=1, linestyle="--")
+    paid = len(history.rewards) > 0 and history.rewards[-1] > 0
+    axes.add_patch(
+        Circle(target, reach, facecolor=_LIT if paid else "none", edgecolor=_TRUTH, linewidth=1.5)
+    )
+    positions = history.states.position
+    if isinstance(env, NoisyTarget):  # where it was paid
+        where = positions[1:][history.rewards > 0]
+        axes.plot(where[:, 0], where[:, 1], "o", color=_LIT, markersize=4, zorder=4)
+    _trail(axes, positions, jump)
+    if isinstance(env, Semicircle):
+        x, y = positions[-1]
+        heading = history.states.heading[-1]
+        axes.plot(
+            [x, x + 0.14 * np.cos(heading)], [y, y + 0.14 * np.sin(heading)], color=_INK, zorder=6
+        )
+
+
+def _believe_places(
+    figure: Any, cell: Any, env: Any, task: Any, belief: Any, labels: np.ndarray
+) -> None:
+    """A ridge over the semicircle, as high as the hypothesis is probable."""
+    axes = _panel(figure.add_subplot(cell), _entropy(belief.log_probs))
+    if isinstance(env, Semicircle):
+        angle, truth = labels[:, 0], float(task.angle)
+    else:
+        angle = np.arctan2(labels[:, 1], labels[:, 0])
+        place = task.goal if isinstance(env, SparseNavigation) else task.target
+        truth = float(np.arctan2(place[1], place[0]))
+    mass = np.exp(belief.log_probs)
+    height = 1 + 0.5 * mass / mass.max()
+    axes.fill(
+        np.concatenate([np.cos(angle) * height, np.cos(angle[::-1])]),
+        np.concatenate([np.sin(angle) * height, np.sin(angle[::-1])]),
+        color=_BELIEF,
+        linewidth=0.5,
+    )
+    axes.plot(np.cos(angle), np.sin(angle), color=_INK, linewidth=1)
+    reach = np.array([0.9, 1.58])
+    axes.plot(reach * np.cos(truth), reach * np.sin(truth), color=_TRUTH, linewidth=1.5)
+    mean = mass @ np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    axes.plot(*mean, "x", color=_BELIEF, markersize=7)
+    axes.text(mean[0], mean[1] - 0.14, "mean", ha="center", fontsize=7, color=_BELIEF)
+    axes.set_xlim(-1.7, 1.7)
+    axes.set_ylim(-0.15, 1.7)
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+
+
+# ---- bandit -----------------------------------------------------------------------
+
+
+def _draw_bandit(axes: Any, env: Bandit, task: Any, history: History) -> None:
+    arms = np.arange(env.arms)
+    axes.bar(arms, task.probabilities, color="none", edgecolor=_TRUTH, linewidth=1)
+    if history.actions is not None and len(history.actions):
+        pulls = np.bincount(history.actions, minlength=env.arms)
+        wins = np.bincount(history.actions, history.rewards, minlength=env.arms)
+        axes.bar(arms, np.where(pulls, wins / np.maximum(pulls, 1), 0.0), 0.5, color=_BALL)
+        for arm in arms[pulls > 0]:
+            axes.text(arm, 1.03, str(pulls[arm]), ha="center", fontsize=7, color=_INK)
+        last = history.actions[-1]
+        won = history.rewards[-1] > 0
+        axes.plot(last, -0.06, "^", color=_LIT if won else _INK, clip_on=False, markersize=8)
+    axes.set_title("arms (red: hidden), share won, pulls above", loc="left", fontsize=9)
+    axes.set_ylim(0, 1.12)
+    axes.set_xticks([])
+
+
+def _believe_bandit(
+    figure: Any, cell: Any, env: Bandit, task: Any, belief: Any, labels: None
+) -> None:
+    """The Beta distribution of each arm: mean and the central 90 %."""
+    from scipy import stats
+
+    axes = _panel(figure.add_subplot(cell), "exact posterior: mean and central 90 % of each arm")
+    beta = stats.beta(1 + belief.wins, 1 + belief.losses)
+    arms, low, high = np.arange(env.arms), beta.ppf(0.05), beta.ppf(0.95)
+    axes.bar(arms, high - low, 0.7, bottom=low, color=_BELIEF, alpha=0.45)
+    axes.plot(arms, beta.mean(), "_", color=_INK, markersize=9)
+    axes.plot(arms, task.probabilities, "o", color=_TRUTH, markersize=4)
+    axes.set_ylim(0, 1.12)
+    axes.set_xticks([])
+
+
+# ---- half-cheetah -----------------------------------------------------------------
+
+
+def _draw_cheetah(axes: Any, env: CheetahVelocity, task: Any, history: History) -> None:
+    body = jax.tree.map(lambda leaf: leaf[-1], history.states.body)
+    ends, widths = _outline(env.backend, body.pipeline_state)
+    x = float(body.pipeline_state.x.pos[0, 0])
+    for end, width in zip(ends, widths, strict=True):
+        axes.plot(end[:, 0], end[:, 2], color=_BALL, linewidth=120 * width, solid_capstyle="round")
+    axes.axhline(0, color=_INK, linewidth=1)
+    axes.set_xlim(x - 1.3, x + 1.3)
+    axes.set_ylim(-0.25, 1.6)
+    axes.set_aspect("equal")
+    axes.set_facecolor(_FLOOR)
+    axes.set_yticks([])
+    axes.set_title(
+        f"speed {body.obs[8]:+.1f} m/s (red: wanted {float(task.speed):.1f})",
+        loc="left",
+        fontsize=9,
+    )
+    axes.annotate(
+        "",
+        (x + 0.3 * float(task.speed), 1.4),
+        (x, 1.4),
+        arrowprops={"arrowstyle": "->", "color": _TRUTH},
+    )
+    axes.annotate(
+        "",
+        (x + 0.3 * float(body.obs[8]), 1.25),
+        (x, 1.25),
+        arrowprops={"arrowstyle": "->", "color": _BALL},
+    )
+
+
+def _outline(backend: str, pose: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of each capsule of the body, [n, 2, 3], and their radii, [n], metres."""
+    from brax import envs
+
+    model = envs.get_environment("halfcheetah", backend=backend).sys
+    capsule = np.asarray(model.geom_type) == 3
+    link = np.asarray(model.geom_bodyid)[capsule] - 1
+    centre, turn, size = (
+        np.asarray(leaf)[capsule] for leaf in (model.geom_pos, model.geom_quat, model.geom_size)
+    )
+    along = np.stack([-size[:, 1], size[:, 1]], axis=1)[..., None] * [0.0, 0.0, 1.0]
+    ends = centre[:, None] + _rotate(turn[:, None], along)
+    return pose.x.pos[link][:, None] + _rotate(pose.x.rot[link][:, None], ends), size[:, 0]
+
+
+def _rotate(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """`vector` [..., 3] turned by a unit quaternion [..., 4], real part first."""
+    real, axis = quaternion[..., :1], quaternion[..., 1:]
+    across = 2 * np.cross(axis, vector)
+    return vector + real * across + np.cross(axis, across)
+
+
+def _believe_cheetah(
+    figure: Any, cell: Any, env: CheetahVelocity, task: Any, belief: Any, labels: np.ndarray
+) -> None:
+    axes = _panel(figure.add_subplot(cell), _entropy(belief.log_probs))
+    mass = np.exp(belief.log_probs)
+    axes.fill_between(labels[:, 0], mass / mass.max(), color=_BELIEF, step="mid")
+    axes.axvline(float(task.speed), color=_TRUTH, linewidth=1.5)
+    axes.set_xlim(env.slowest, env.fastest)
+    axes.set_ylim(0, 1.05)
+    axes.set_yticks([])
+    axes.set_xlabel("target speed, m/s", fontsize=8)
+
+
+# ---- which scene is whose ---------------------------------------------------------
+
+
+def _draw_nothing(axes: Any, env: Env, task: Any, history: History) -> None:
+    axes.text(0.5, 0.5, f"{type(env).__name__} has no scene", ha="center")
+
+
+def _believe_nothing(*_: Any) -> None:
+    pass
+
+
+_SCENES: dict[type, tuple[Any, Any]] = {
+    Bandit: (_draw_bandit, _believe_bandit),
+    CheetahVelocity: (_draw_cheetah, _believe_cheetah),
+    NoisyTarget: (_draw_places, _believe_places),
+    Numpad: (_draw_numpad, _believe_numpad),
+    Semicircle: (_draw_places, _believe_places),
+    SparseNavigation: (_draw_places, _believe_places),
+}
