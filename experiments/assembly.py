@@ -16,7 +16,7 @@ from experiments.config import RunConfig
 from taskbelief import evaluation, registry, rollout, supervision, train
 from taskbelief.evaluation import Evaluation, References
 from taskbelief.train import Train, TrainState
-from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics, Params, Task
+from taskbelief.types import Agent, Array, Env, Learner, Metrics, Task
 
 SPLITS = ("train", "holdout")
 
@@ -28,7 +28,7 @@ class Assembly(NamedTuple):
     train: Train  # its functions jitted, so that they are traced once
     tasks: Task  # [K, ...]: of the training set, then of the hold-out set
     train_tasks: int  # how many of them are of the training set
-    evaluate: Callable[[Params, Task, Key], Evaluation]  # jitted
+    evaluate: Any  # (params, tasks, key) -> Evaluation, jitted
     iterations: int  # of the whole run
     warmup_steps: int  # agent steps before the first iteration
     iteration_steps: int  # agent steps in each iteration
@@ -65,7 +65,11 @@ def _assemble(config: RunConfig) -> Assembly:
         train=Train(jax.jit(training.init), jax.jit(training.step)),
         tasks=jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *sets),
         train_tasks=rollout.batch_size(sets[0]),
-        evaluate=jax.jit(evaluation.make(played.at_test(), agent, learner, teach)),
+        evaluate=jax.jit(
+            evaluation.make(
+                played.at_test(), agent, learner, supervision.examiner(env, config.label)
+            )
+        ),
         iterations=iterations,
         warmup_steps=warmup_steps,
         iteration_steps=iteration_steps,
@@ -130,7 +134,7 @@ def scores(
     parts: Assembly, references: dict[str, References | None], played: Evaluation
 ) -> dict[str, float]:
     """Of both task sets, named as in metrics.csv."""
-    row = {}
+    row: dict[str, float] = {}
     ends = (0, parts.train_tasks, len(played.returns))
     for split, start, end in zip(SPLITS, ends[:-1], ends[1:], strict=True):
         found = evaluation.scores(evaluation.part(played, start, end), references[split])

@@ -136,14 +136,16 @@ _HELP = (
 
 def about(config: RunConfig) -> str:
     """One line: what the preset makes of the environment, against its full size."""
-    full = type(config.env)()
+    full, test = type(config.env)(), config.env.at_test()
     changed = ", ".join(
         f"{name}={getattr(config.env, name)!r} (full: {getattr(full, name)!r})"
         for name in _fields(full)
         if getattr(config.env, name) != getattr(full, name)
     )
     size = f"but for {changed}" if changed else "in full size"
-    return f"Preset {config.preset}: {config.env_name} {size}."
+    help_ = [name for name in _fields(full) if getattr(config.env, name) != getattr(test, name)]
+    without = f" Evaluations are without {' and '.join(help_)}." if help_ else ""
+    return f"Preset {config.preset}: {config.env_name} {size}.{without}"
 
 
 def _names(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import taskbelief
 from experiments import assembly, checkpoint, config, figures, loggers, stop
 from experiments.assembly import Assembly
 from experiments.config import Options, RunConfig
@@ -119,7 +120,7 @@ def _train(
     ):
         say(_table(*_TITLES))
         if saved is None:
-            row = {"iteration": 0, "env_steps": steps(0)}
+            row: dict[str, float] = {"iteration": 0, "env_steps": steps(0)}
             row |= _evaluate(parts, compiled, state)
             row |= {"time/wall_seconds": wall(), "time/compile_seconds": compiled.seconds}
             write(row)
@@ -269,8 +270,8 @@ def _line(row: dict[str, float]) -> str:
     else:
         score, train = f"{row['eval/holdout/return']:.2f}", f"{row['eval/train/return']:.2f}"
     belief = f"{row['eval/holdout/label_nll']:.2f}" if "eval/holdout/label_nll" in row else "-"
-    speed = row.get("time/env_steps_per_second")
-    speed = "-" if speed is None else f"{speed:,.0f}"
+    measured = row.get("time/env_steps_per_second")
+    speed = "-" if measured is None else f"{measured:,.0f}"
     time = _duration(row["time/wall_seconds"])
     steps = f"{row['env_steps']:,}"
     return _table(steps, score, train, belief, speed, time)
@@ -307,11 +308,11 @@ def _create(chosen: RunConfig, options: Options, args: Sequence[str]) -> Path:
     """The run's directory with its config.json."""
     names = f"{chosen.env_name}-{chosen.agent_name}-{chosen.learner_name}"
     run = options.out or Path("runs", f"{names}-s{chosen.seed}-{time.strftime('%Y%m%d-%H%M%S')}")
-    versions = ("taskbelief", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    versions = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     record = {
         "config": config.to_json(chosen),
         "command": shlex.join(["python", "-m", "experiments.run", *args]),
-        "versions": {name: _version(name) for name in versions},
+        "versions": {"taskbelief": taskbelief.__version__, **{n: _version(n) for n in versions}},
         "python": platform.python_version(),
         "device": f"{jax.devices()[0].device_kind} x {jax.device_count()} ({platform.machine()})",
         "git_commit": _git_commit(),

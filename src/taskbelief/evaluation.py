@@ -11,7 +11,7 @@ import numpy as np
 import scipy.stats
 
 from taskbelief import rollout
-from taskbelief.rollout import Teach
+from taskbelief.rollout import Teacher
 from taskbelief.types import Agent, Array, Env, Key, Learner, Params, Task
 
 
@@ -32,7 +32,7 @@ class References(NamedTuple):
 
 
 def make(
-    env: Env, agent: Agent, learner: Learner, teach: Teach, batch: int = 256
+    env: Env, agent: Agent, learner: Learner, teach: Teacher, batch: int = 256
 ) -> Callable[[Params, Task, Key], Evaluation]:
     """(params, K tasks, key) -> Evaluation, to be jitted.
 

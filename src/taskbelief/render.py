@@ -155,7 +155,7 @@ def _trail(axes: Any, positions: np.ndarray, jump: float = np.inf) -> None:
 
 
 def _entropy(log_probs: np.ndarray) -> str:
-    entropy = -np.sum(np.exp(log_probs) * log_probs)
+    entropy: float = -np.sum(np.exp(log_probs) * log_probs)
     return f"exact posterior, as good as {np.exp(entropy):.0f} equal hypotheses"
 
 

@@ -41,9 +41,7 @@ def add(replay: Replay, batch: Trajectory) -> Replay:
         replay.rows,
         batch,
     )
-    return Replay(
-        rows, (replay.next + num) % capacity, jnp.minimum(replay.size + num, capacity)
-    )
+    return Replay(rows, (replay.next + num) % capacity, jnp.minimum(replay.size + num, capacity))
 
 
 def sample(replay: Replay, key: Key, num: int) -> Trajectory:

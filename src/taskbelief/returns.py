@@ -48,8 +48,6 @@ def retrace(
       lambda_: decay of the traces.
     """
     trace = lambda_ * jnp.minimum(1.0, jnp.exp(log_ratio))
-    per_stream = jax.vmap(
-        rlax.general_off_policy_returns_from_q_and_v, in_axes=1, out_axes=1
-    )
+    per_stream = jax.vmap(rlax.general_off_policy_returns_from_q_and_v, in_axes=1, out_axes=1)
     targets = per_stream(q[1:], value_next, reward, discount, trace[1:])
     return jax.lax.stop_gradient(targets)

@@ -28,8 +28,15 @@ from taskbelief.types import (
 
 # (core, inputs [1, B, ...], key) -> (core, action [B, ...], log_prob [B])
 Act = Callable[[Core, AgentInput, Key], tuple[Core, Array, Array]]
-# (key, state, task) -> h, unbatched: what the teacher says at this moment
-Teach = Callable[[Key, State, Task], Array]
+
+
+class Teacher(NamedTuple):
+    """What says the label at each step, unbatched. It may follow the history (`observe`)."""
+
+    label: Callable[[Any, Key, State, Task], Array]  # (memory, key, state, task) -> h
+    init: Callable[[], Any] = tuple  # () -> memory
+    # (memory, obs, action, reward, next_obs) -> memory
+    observe: Callable[..., Any] = lambda memory, *_: memory
 
 
 class Scripted(NamedTuple):
@@ -60,6 +67,7 @@ def no_action(spec: EnvSpec, batch: int) -> Array:
 
 class _Loop(NamedTuple):
     memory: Any
+    lesson: Any  # the teacher's memory
     state: State  # [B, ...]
     inputs: AgentInput  # [1, B, ...]
     elapsed: Array  # [B] int32: steps since the episode began
@@ -71,7 +79,7 @@ def _play(
     key: Key,
     memory: Any,
     select: Callable[[Any, AgentInput, State, Key], tuple[Any, Array, Array]],
-    teach: Teach | None,
+    teach: Teacher | None,
     observe: Callable[..., Any] | None = None,
 ) -> Trajectory:
     """The one loop. `select` sees the state, so only this module's wrappers may give it."""
@@ -85,10 +93,15 @@ def _play(
         step, key = xs
         act_key, step_key, again_key, label_key = jax.random.split(key, 4)
         memory, action, log_prob = select(loop.memory, loop.inputs, loop.state, act_key)
-        h = () if teach is None else each(teach, label_key, loop.state, tasks)
+        lesson, h = loop.lesson, ()
+        if teach is not None:
+            keys = jax.random.split(label_key, batch)
+            h = jax.vmap(teach.label)(lesson, keys, loop.state, tasks)
         obs, state, reward, terminated = each(env.step, step_key, loop.state, action, tasks)
         if observe is not None:
             memory = observe(memory, loop.inputs.obs[0], action, reward, obs)
+        if teach is not None:
+            lesson = jax.vmap(teach.observe)(lesson, loop.inputs.obs[0], action, reward, obs)
 
         elapsed = loop.elapsed + 1
         task_end = step == spec.task_steps - 1
@@ -116,7 +129,7 @@ def _play(
             h,
         )
         elapsed = jnp.where(again, 0, elapsed)
-        return _Loop(memory, state, _add_time(inputs), elapsed), record
+        return _Loop(memory, lesson, state, _add_time(inputs), elapsed), record
 
     obs, state = each(env.reset, reset_key, tasks)
     first = AgentInput(
@@ -126,20 +139,19 @@ def _play(
         episode_start=jnp.ones(batch, bool),
         task_start=jnp.ones(batch, bool),
     )
-    loop = _Loop(memory, state, _add_time(first), jnp.zeros(batch, jnp.int32))
+    lesson = () if teach is None else _repeat(teach.init(), batch)
+    loop = _Loop(memory, lesson, state, _add_time(first), jnp.zeros(batch, jnp.int32))
     steps = jnp.arange(spec.task_steps), jax.random.split(scan_key, spec.task_steps)
     loop, record = jax.lax.scan(body, loop, steps)
     inputs, action, log_prob, reward, terminated, episode_end, task_end, h = record
     inputs = jax.tree.map(
         lambda seen, last: jnp.concatenate([seen[:, 0], last]), inputs, loop.inputs
     )
-    return Trajectory(
-        inputs, action, log_prob, reward, terminated, episode_end, task_end, Label(h)
-    )
+    return Trajectory(inputs, action, log_prob, reward, terminated, episode_end, task_end, Label(h))
 
 
 def collect(
-    env: Env, tasks: Task, key: Key, act: Act, core: Core, teach: Teach | None = None
+    env: Env, tasks: Task, key: Key, act: Act, core: Core, teach: Teacher | None = None
 ) -> Trajectory:
     """Plays one meta-episode on each of B tasks with an agent.
 
@@ -168,9 +180,7 @@ def collect_scripted(env: Env, tasks: Task, key: Key, policy: Scripted) -> Traje
         keys = jax.random.split(key, batch)
         return memory, jax.vmap(policy.act)(memory, keys, state, tasks), jnp.zeros(batch)
 
-    memory = jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (batch, *jnp.shape(leaf))), policy.init()
-    )
+    memory = _repeat(policy.init(), batch)
     return _play(env, tasks, key, memory, select, None, jax.vmap(policy.observe))
 
 
@@ -194,6 +204,11 @@ def uniform_random(spec: EnvSpec) -> Scripted:
 def expert(env: Env) -> Scripted:
     """Knows the task: score 1."""
     return memoryless(env.expert)
+
+
+def _repeat(tree: Any, batch: int) -> Any:
+    """`tree` for each of `batch` meta-episodes."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *jnp.shape(leaf))), tree)
 
 
 def _add_time(inputs: AgentInput) -> AgentInput:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from taskbelief import replay, rollout
 from taskbelief.replay import Replay
-from taskbelief.rollout import Teach
+from taskbelief.rollout import Teacher
 from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics
 
 
@@ -32,7 +31,7 @@ class Config:
 class TrainState(NamedTuple):
     """Everything that the future depends on."""
 
-    learner: object
+    learner: Any  # the learner's own state, with `params`
     replay: Replay
     key: Key
     iteration: Array  # [] int32
@@ -40,11 +39,11 @@ class TrainState(NamedTuple):
 
 
 class Train(NamedTuple):
-    init: Callable[[Key], TrainState]
-    step: Callable[[TrainState], tuple[TrainState, Metrics]]  # one iteration
+    init: Any  # (key) -> TrainState
+    step: Any  # (TrainState) -> (TrainState, metrics): one iteration
 
 
-def make(env: Env, agent: Agent, learner: Learner, teach: Teach, config: Config) -> Train:
+def make(env: Env, agent: Agent, learner: Learner, teach: Teacher, config: Config) -> Train:
     """Pure functions that train `learner` on the training tasks of `env`.
 
     One iteration plays `config.envs` meta-episodes on tasks drawn from the training set and

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import jax
 
@@ -110,6 +110,10 @@ class Env(Protocol):
     an argument throughout, never part of the state: the loop holds it, and a meta-episode
     may reset the state without changing the task.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def __hash__(self) -> int: ...
 
     @property
     def spec(self) -> EnvSpec: ...

@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("brax")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-from taskbelief.adapters import brax as adapter
+from taskbelief.adapters import brax as adapter  # noqa: E402
 
 
 def test_brax_trains_on_it():

@@ -3,6 +3,7 @@
 import functools
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,9 @@ VARIANTS = {
     "numpad cues": ("numpad", {"cues": "next", "cue_share": 0.5, "mercy_share": 0.5}),
     "numpad small": ("numpad", {"size": 2, "length": 2, "neighbours": 4, "train_tasks": 4}),
 }
-CASES = {name: (name, {}) for name in taskbelief.environments()} | VARIANTS
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    name: (name, {}) for name in taskbelief.environments()
+} | VARIANTS
 STEPS = 10_000
 
 

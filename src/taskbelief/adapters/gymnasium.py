@@ -58,7 +58,8 @@ class TaskEnv(gymnasium.Env):
             self.task, self._episode = self._sample_task(self._next_key()), 0
         obs, self._state = self._reset(self._next_key(), self.task)
         self._episode += 1
-        self._time, self._rewards = 0, []
+        self._time = 0
+        self._rewards: list[float] = []
         self._states = [self._state]
         return np.asarray(obs), {}
 
@@ -141,7 +142,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
         info: dict[str, Any] = {}
         done = terminated | truncated
         if done.any():
-            final = np.full(self.num_envs, None, dtype=object)
+            final: np.ndarray = np.full(self.num_envs, None, dtype=object)
             for i in np.flatnonzero(done):
                 final[i] = last_obs[i]
             info = {"final_obs": final, "_final_obs": done}

@@ -31,9 +31,7 @@ __all__ = ["Config", "make"]
 def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
     """The agent for environments like `spec`; `label` is not used."""
     del label
-    network = functional(
-        lambda rngs: _history.History(spec, config, rngs=rngs)
-    )
+    network = functional(lambda rngs: _history.History(spec, config, rngs=rngs))
 
     def initial_core(batch: int) -> Core:
         return cores.CORES[config.core].initial(batch, config.hidden)

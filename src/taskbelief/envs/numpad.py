@@ -154,10 +154,8 @@ class Numpad:
         shuffled = np.random.Generator(np.random.PCG64(0)).permutation(
             _sequences(self.size, self.length, self.neighbours)
         )
-        if split == "train":
-            chosen = shuffled[: self.train_tasks]
-        else:
-            chosen = shuffled[self.train_tasks :]
+        rest = slice(self.train_tasks, None)
+        chosen = shuffled[: self.train_tasks] if split == "train" else shuffled[rest]
         require(num is None or 1 <= num <= len(chosen), "num", num, f"between 1 and {len(chosen)}")
         return Task(jnp.asarray(chosen[:num]))
 
@@ -383,7 +381,7 @@ def _sequences(size: int, length: int, neighbours: int) -> np.ndarray:
         dx, dy = abs(a % size - b % size), abs(a // size - b // size)
         return max(dx, dy) == 1 if neighbours == 8 else dx + dy == 1
 
-    paths = [(pad,) for pad in range(size**2)]
+    paths: list[tuple[int, ...]] = [(pad,) for pad in range(size**2)]
     for _ in range(length - 1):
         paths = [
             (*path, pad)

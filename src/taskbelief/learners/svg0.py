@@ -92,20 +92,14 @@ class _Heads(nnx.Module):
         return self.critic.value(features)
 
 
-def make(
-    spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: int = 1
-) -> Learner:
+def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: int = 1) -> Learner:
     """The learner for `agent`; `total_updates` is the length of the learning-rate schedule."""
     action_head = heads.action_head(spec.action)
-    network = functional(
-        lambda rngs: _Heads(spec, _feature_sizes(spec, agent), config, rngs=rngs)
-    )
+    network = functional(lambda rngs: _Heads(spec, _feature_sizes(spec, agent), config, rngs=rngs))
     schedule = optax.linear_schedule(
         config.learning_rate, config.learning_rate * config.learning_rate_end, total_updates
     )
-    entropy_target = optax.linear_schedule(
-        config.entropy_start, config.entropy_end, total_updates
-    )
+    entropy_target = optax.linear_schedule(config.entropy_start, config.entropy_end, total_updates)
     optimiser = optax.chain(
         optax.clip_by_global_norm(config.max_gradient_norm), optax.adam(schedule)
     )
@@ -155,9 +149,7 @@ def make(
         # actor: SVG(0), through the critic as it stands but not into it
         frozen = jax.lax.stop_gradient((params["heads"], now.critic))
         q_frozen = network.apply(*frozen, method="value")
-        value, entropy = action_head.expect(
-            policy[:-1], q_frozen, actor_key, config.action_samples
-        )
+        value, entropy = action_head.expect(policy[:-1], q_frozen, actor_key, config.action_samples)
         actor_loss = -jnp.mean(value + entropy_cost * entropy)
 
         aux_loss, aux_metrics = agent.aux_loss(params["agent"], now, batch.label)

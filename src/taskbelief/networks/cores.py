@@ -49,9 +49,7 @@ class LSTM(nnx.Module):
         remember = jnp.log(jax.random.uniform(time_key, (hidden,), minval=1.0, maxval=steps))
         zeros = jnp.zeros(hidden)
         bias = jnp.concatenate([-remember, remember, zeros, zeros])
-        self.input = nnx.Linear(
-            in_features, 4 * hidden, bias_init=lambda *_: bias, rngs=rngs
-        )
+        self.input = nnx.Linear(in_features, 4 * hidden, bias_init=lambda *_: bias, rngs=rngs)
         keys = jax.random.split(gates_key, 4)
         self.recurrent = nnx.Param(
             jnp.concatenate([orthogonal(key, (hidden, hidden), jnp.float32) for key in keys], 1)

@@ -41,8 +41,10 @@ class ActionValue(NamedTuple):
 class ActionHead(Protocol):
     """A family of policies. `params`: [..., num_params]; actions: [..., num] or [...]."""
 
-    num_params: int
-    embed_dim: int
+    @property
+    def num_params(self) -> int: ...
+    @property
+    def embed_dim(self) -> int: ...
 
     def sample(self, params: Array, key: Key) -> Array: ...
     def mode(self, params: Array) -> Array: ...
@@ -55,9 +57,7 @@ class ActionHead(Protocol):
         """As networks read it: [..., embed_dim]."""
         ...
 
-    def expect(
-        self, params: Array, q: ActionValue, key: Key, samples: int
-    ) -> tuple[Array, Array]:
+    def expect(self, params: Array, q: ActionValue, key: Key, samples: int) -> tuple[Array, Array]:
         """(E[q], entropy) under the policy, each [...].
 
         Exact for discrete actions; the mean over `samples` reparameterised ones for
@@ -117,9 +117,7 @@ class SquashedNormal:
     def embed(self, action: Array) -> Array:
         return action
 
-    def expect(
-        self, params: Array, q: ActionValue, key: Key, samples: int
-    ) -> tuple[Array, Array]:
+    def expect(self, params: Array, q: ActionValue, key: Key, samples: int) -> tuple[Array, Array]:
         normal = self._normal(params)
         unsquashed = normal.sample(seed=key, sample_shape=(samples,))
         values = q.at(self._squash(unsquashed))
@@ -188,9 +186,7 @@ class Softmax:
     def embed(self, action: Array) -> Array:
         return jax.nn.one_hot(action, self.num)
 
-    def expect(
-        self, params: Array, q: ActionValue, key: Key, samples: int
-    ) -> tuple[Array, Array]:
+    def expect(self, params: Array, q: ActionValue, key: Key, samples: int) -> tuple[Array, Array]:
         del key, samples
         log_probs = jax.nn.log_softmax(params)
         probs = jnp.exp(log_probs)
@@ -226,8 +222,10 @@ def action_head(spec: ActionSpec) -> ActionHead:
 class LabelHead(Protocol):
     """A family of beliefs about a label. `params`: [..., num_params]; h: [..., label axes]."""
 
-    num_params: int
-    embed_dim: int
+    @property
+    def num_params(self) -> int: ...
+    @property
+    def embed_dim(self) -> int: ...
 
     def log_prob(self, params: Array, h: Array) -> Array:
         """log b(h), [...]."""
@@ -308,7 +306,11 @@ class DiagonalNormal:
         return standardised * jnp.asarray(self.spec.scale) + jnp.asarray(self.spec.centre)
 
     def embed(self, h: Array, obs: Array) -> Array:
-        centre = obs[..., jnp.asarray(self.spec.origin)] if self.spec.origin else jnp.asarray(self.spec.centre)
+        centre = (
+            obs[..., jnp.asarray(self.spec.origin)]
+            if self.spec.origin
+            else jnp.asarray(self.spec.centre)
+        )
         return (h - centre) / jnp.asarray(self.spec.scale)
 
     def summary(self, params: Array, obs: Array) -> Array:

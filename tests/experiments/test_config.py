@@ -1,0 +1,98 @@
+"""The command line: what it refuses, and that configs survive being written and read."""
+
+import dataclasses
+import itertools
+import json
+
+import pytest
+
+from experiments import config, presets, references
+from taskbelief import registry
+
+
+def refusal(capsys, *args) -> str:
+    with pytest.raises(SystemExit) as end:
+        config.parse(args)
+    assert end.value.code == 2
+    return " ".join(" ".join(capsys.readouterr()).split())
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--env", "numbad"], "unknown --env 'numbad': choose from bandit"),
+        (["--env", "numbad"], "did you mean numpad?"),
+        (["--agent", "auxhead"], "did you mean aux_head?"),
+        (["--learner", "svg"], "did you mean svg0?"),
+        (["--core", "grru"], "did you mean gru?"),
+        (["--agent.core", "grru"], "did you mean gru?"),
+        (["--preset", "gpu"], "choose from cpu, paper"),
+        (["--label", "tasks"], "choose from description"),
+        (["--agent.hiden", "3"], "--agent.hidden INT"),
+        (["--sede", "3"], "--seed INT"),
+        (["--seed", "x"], "--seed"),
+        (["--seed", "-1"], "--seed -1: must not be negative"),
+        (["--env"], "expected one argument"),
+        (["--steps", "0"], "--steps 0: must be at least 1"),
+        (["--train.batch", "0"], "--train.batch 0: must be at least 1"),
+        (["--train.envs", "7"], "multiple of --train.envs 7"),
+        (["--env", "bandit", "--env.arms", "1"], "arms=1: must be at least 2"),
+    ],
+)
+def test_refuses(capsys, args, said):
+    assert said in refusal(capsys, *args)
+
+
+def test_resume_needs_a_run(capsys, tmp_path):
+    assert "is not a run: it has no config.json" in refusal(capsys, "--resume", str(tmp_path))
+
+
+def test_resume_refuses_another_config(capsys, tmp_path):
+    saved, _ = config.parse(["--env", "bandit", "--seed", "3"])
+    (tmp_path / "config.json").write_text(json.dumps({"config": config.to_json(saved)}))
+    resume = ["--resume", str(tmp_path)]
+    assert config.parse(resume)[0] == saved
+    assert config.parse([*resume, "--seed", "3", "--env", "bandit"])[0] == saved
+    said = refusal(capsys, *resume, "--seed", "4", "--learner.gamma", "0.123")
+    assert "--seed is 3 there, 4 here" in said
+    assert f"--learner.gamma is {saved.learner.gamma} there, 0.123 here" in said
+    assert "--env is bandit there, numpad here" in refusal(capsys, *resume, "--env", "numpad")
+
+
+COMBINATIONS = list(
+    itertools.product(
+        registry.names("envs"), registry.names("agents"), registry.names("learners"), presets.SIZES
+    )
+)
+
+
+@pytest.mark.parametrize("names", COMBINATIONS, ids="-".join)
+def test_presets_fit_and_survive_json(names):
+    chosen = config.default(*names)
+    assert config.from_json(json.loads(json.dumps(config.to_json(chosen)))) == chosen
+
+
+@pytest.mark.parametrize("env", registry.names("envs"))
+def test_references_of_presets_are_committed(env):
+    """Else each run measures them anew, and the first metrics are half a minute late."""
+    played = config.default(env, "aux_head", "svg0", "cpu").env.at_test()
+    identities = [
+        {name: entry[name] for name in ("env", "settings")} for entry in references.load()
+    ]
+    assert references.identity(played) in identities
+
+
+def test_help_explains_every_flag(capsys):
+    with pytest.raises(SystemExit) as end:
+        config.parse(["--env", "numpad", "--agent", "aux_head", "--help"])
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    chosen = config.default("numpad", "aux_head", "svg0", "cpu")
+    for group in ("env", "agent", "learner", "train"):
+        for field in dataclasses.fields(getattr(chosen, group)):
+            assert f"--{group}.{field.name} " in said
+    assert config.about(chosen).split()[2] in said
+    # after the flag and its type comes the text: never the default alone
+    words = " ".join(said.replace("│", " ").split())
+    for flag in words.split(" --")[1:]:
+        assert not flag.partition(" ")[2].partition(" ")[2].startswith("(default"), flag

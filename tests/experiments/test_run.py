@@ -1,0 +1,162 @@
+"""Whole runs: what they leave behind, and that being interrupted leaves no trace."""
+
+import csv
+import json
+import random
+import signal
+import struct
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from experiments import evaluate, run
+from tests.experiments import tiny
+
+ITERATIONS = 600
+
+
+def train(out: Path, iterations: int, *more: str) -> Path:
+    run.main(tiny.arguments(out, iterations, *more))
+    return out
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with (path / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def without_clocks(path: Path) -> list[dict[str, str]]:
+    return [
+        {name: value for name, value in row.items() if not name.startswith("time/")}
+        for row in rows(path)
+    ]
+
+
+def sha(path: Path) -> str:
+    return evaluate.evaluate(path)["params_sha256"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A run that nothing interrupted."""
+    return train(tmp_path_factory.mktemp("runs") / "whole", ITERATIONS)
+
+
+def test_leaves_its_files(finished):
+    record = json.loads((finished / "config.json").read_text())
+    assert record["config"]["env_name"] == "bandit"
+    assert {"config", "command", "versions", "device", "git_commit"} <= set(record)
+    assert (finished / "curves.png").read_bytes().startswith(b"\x89PNG")
+    written = rows(finished)
+    assert [int(row["iteration"]) for row in written] == list(range(0, ITERATIONS + 1, 60))
+    assert [bool(row["eval/holdout/score"]) for row in written] == [i % 5 == 0 for i in range(11)]
+    assert all(bool(row["train/critic_loss"]) for row in written[1:])
+    score, low, high = (
+        float(written[-1][f"eval/holdout/score{end}"]) for end in ("", "_low", "_high")
+    )
+    assert low <= score <= high
+    quarters = [float(written[-1][f"eval/holdout/return_quarter_{i}"]) for i in (1, 2, 3, 4)]
+    assert sum(quarters) == pytest.approx(float(written[-1]["eval/holdout/return"]), rel=1e-4)
+
+
+def test_tensorboard_has_the_names_and_values_of_the_csv(finished):
+    (path,) = finished.glob("events.out.tfevents.*")
+    seen = {}
+    data, at = path.read_bytes(), 0
+    while at < len(data):
+        (size,) = struct.unpack_from("<Q", data, at)
+        event = Event.FromString(data[at + 12 : at + 12 + size])
+        at += 16 + size  # the length, its checksum, the event, its checksum
+        for value in event.summary.value:
+            seen[value.tag, event.step] = value.simple_value
+    expected = {
+        (name, int(row["env_steps"])): float(value)
+        for row in rows(finished)
+        for name, value in row.items()
+        if value
+    }
+    assert seen.keys() == expected.keys()
+    assert seen == pytest.approx(expected, rel=1e-5)
+    assert {name for name, _ in seen} == set(rows(finished)[0])
+
+
+def test_evaluate_repeats_the_last_evaluation(finished, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["evaluate", str(finished), "--json"])
+    evaluate.main()
+    found = json.loads(capsys.readouterr().out)
+    last = rows(finished)[-1]
+    for name in last:
+        if name.startswith("eval/"):
+            assert found[name] == pytest.approx(float(last[name]), rel=1e-5)
+    assert len(found["params_sha256"]) == 64
+    assert found["iteration"] == ITERATIONS
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path, number):
+    out = tmp_path / "run"
+    process = tiny.start(*tiny.arguments(out, ITERATIONS, "--checkpoint_minutes", "0.005"))
+    while process.poll() is None and not list(out.glob("checkpoints/[0-9]*")):
+        time.sleep(0.05)
+    time.sleep(random.uniform(0.0, 0.7))
+    process.send_signal(number)
+    said, _ = process.communicate()
+    if number == signal.SIGTERM:
+        assert process.returncode == 128 + number, said
+        assert f"--resume {out} continues" in said
+    else:
+        assert process.returncode == -number, said
+    run.main(["--resume", str(out)])
+    assert sha(out) == sha(finished)
+    assert without_clocks(out) == without_clocks(finished)
+
+
+def test_seeds(tmp_path):
+    one, same = (train(tmp_path / name, 5) for name in ("one", "same"))
+    other = train(tmp_path / "other", 5, "--seed", "1")
+    assert sha(one) == sha(same) != sha(other)
+    assert without_clocks(one) == without_clocks(same)
+
+
+def test_resuming_a_finished_run_changes_nothing(finished, capsys):
+    before = (finished / "metrics.csv").read_bytes()
+    run.main(["--resume", str(finished)])
+    assert "Done" in capsys.readouterr().out
+    assert (finished / "metrics.csv").read_bytes() == before
+
+
+def test_not_a_number_stops_the_run(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        train(tmp_path / "run", 100, "--learner.learning_rate", "1e30")
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert "is not finite at step" in said
+    assert "there is no checkpoint yet" in said
+    assert not list(tmp_path.glob("run/checkpoints/*"))
+
+
+def test_refuses_to_write_into_a_full_directory(tmp_path, capsys):
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(SystemExit) as end:
+        train(tmp_path, 5)
+    assert end.value.code == 2
+    assert "exists and is not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_says_where_it_cannot_write(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as end:
+        train(tmp_path / "file" / "run", 5)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: cannot write --out {tmp_path}/file/run")
+
+
+def test_one_process_trains_a_run(finished, capsys):
+    with run._locked(finished), pytest.raises(SystemExit) as end:
+        run.main(["--resume", str(finished)])
+    assert end.value.code == 2
+    assert "is being trained by another process" in capsys.readouterr().err

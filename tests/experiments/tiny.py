@@ -1,0 +1,36 @@
+"""The smallest run there is: a bandit, 8 units, 4 meta-episodes at a time."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+# the bandit in its default settings, whose references are committed
+NAMES = ["--env", "bandit", "--agent", "aux_head"]
+SIZES = [
+    *["--agent.hidden", "8", "--agent.encoder", "8", "--agent.head_hidden", "8"],
+    *["--learner.actor_hidden", "8", "--learner.critic_hidden", "8"],
+    *["--train.envs", "4", "--train.updates", "1", "--train.batch", "4"],
+    *["--train.warmup", "1", "--train.replay_rows", "16"],
+    *["--evaluations", "2", "--evaluation_tasks", "20"],
+]
+ITERATION = 4 * 100  # agent steps
+
+
+def arguments(out: Path, iterations: int, *more: str) -> list[str]:
+    steps = (iterations + 1) * ITERATION  # one for the warm-up
+    return [*NAMES, *SIZES, "--steps", str(steps), "--rows", "10", "--out", str(out), *more]
+
+
+def start(*args: str) -> subprocess.Popen:
+    """`python -m experiments.run` as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.run", *args],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )

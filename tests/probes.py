@@ -1,0 +1,152 @@
+"""Tiny environments that isolate one learning fault each, and a loop that trains on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from taskbelief import registry, rollout, supervision, train
+from taskbelief.learners import svg0
+from taskbelief.types import Array, Continuous, EnvSpec, Reals
+
+
+class Task(NamedTuple):
+    sign: Array  # [] float32: -1 or 1
+
+
+class State(NamedTuple):
+    elapsed: Array  # [] int32
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Base of all probes: a hidden sign, one action in [-1, 1], a clock in the state."""
+
+    steps: int = 1
+    episodes: int = 1
+
+    @property
+    def spec(self) -> EnvSpec:
+        sign = Reals(1, (0.0,), (1.0,))
+        return EnvSpec(2, Continuous(1), sign, sign, self.steps, self.episodes)
+
+    def task_set(self, split: str, num: int | None = None) -> Task:
+        del split, num
+        return Task(jnp.array([-1.0, 1.0]))
+
+    def describe(self, task: Task) -> Array:
+        return task.sign[None]
+
+    def at_test(self):
+        return self
+
+    def observe(self, elapsed: Array, task: Task) -> Array:
+        del task
+        return jnp.stack([elapsed / self.steps, jnp.zeros(())])
+
+    def pay(self, elapsed: Array, action: Array, task: Task) -> Array:
+        raise NotImplementedError
+
+    def reset(self, key, task):
+        del key
+        zero = jnp.zeros((), jnp.int32)
+        return self.observe(zero, task), State(zero)
+
+    def step(self, key, state, action, task):
+        del key
+        reward = self.pay(state.elapsed, action[0], task)
+        elapsed = state.elapsed + 1
+        return self.observe(elapsed, task), State(elapsed), reward, elapsed >= self.steps
+
+
+@dataclass(frozen=True)
+class Value(Probe):
+    """Pays 1 whatever is done: does the critic learn a constant?"""
+
+    def pay(self, elapsed, action, task):
+        return jnp.ones(())
+
+
+@dataclass(frozen=True)
+class Discount(Probe):
+    """Pays 1 at the second of two steps: is the first worth gamma?"""
+
+    steps: int = 2
+
+    def pay(self, elapsed, action, task):
+        return (elapsed == 1).astype(jnp.float32)
+
+
+@dataclass(frozen=True)
+class ActionGradient(Probe):
+    """Pays most at action 0.5: does the actor climb the critic?"""
+
+    def pay(self, elapsed, action, task):
+        return 1.0 - jnp.square(action - 0.5)
+
+
+@dataclass(frozen=True)
+class Memory(Probe):
+    """Shows the sign at the first step, pays for it at the last: is it remembered?"""
+
+    steps: int = 4
+
+    def observe(self, elapsed, task):
+        shown = jnp.where(elapsed == 0, task.sign, 0.0)
+        return jnp.stack([elapsed / self.steps, shown])
+
+    def pay(self, elapsed, action, task):
+        return jnp.where(elapsed == self.steps - 1, 1.0 - jnp.square(action - 0.7 * task.sign), 0.0)
+
+
+@dataclass(frozen=True)
+class TaskReset(Probe):
+    """Never shows the sign; the first episode's reward tells it, the second pays for it.
+
+    Kept over the episode's end it pays; kept over the task's end it misleads.
+    """
+
+    episodes: int = 2
+
+    def pay(self, elapsed, action, task):
+        return 1.0 - jnp.square(action - 0.7 * task.sign)
+
+
+def assemble(env, agent_name: str, learner_config=None, train_config=None):
+    """(agent, learner, Train) at the size of a probe."""
+    learner_config = learner_config or svg0.Config(
+        gamma=0.9, learning_rate=3e-3, learning_rate_end=1.0, entropy_end=-1.0, target_rate=0.05
+    )
+    train_config = train_config or train.Config(
+        envs=16, updates=8, batch=32, replay_rows=512, warmup=2
+    )
+    module = registry.find("agents", agent_name)
+    label, teach = supervision.teacher(env, "description")
+    agent = module.make(env.spec, label, module.Config(hidden=16, encoder=16))
+    learner = svg0.make(env.spec, agent, learner_config, 1000)
+    return agent, learner, train.make(env, agent, learner, teach, train_config)
+
+
+def learn(env, agent_name: str, iterations: int):
+    """Trains; returns (deterministic trajectory on both signs, metrics of the last iteration)."""
+    agent, learner, trainer = assemble(env, agent_name)
+
+    @jax.jit
+    def run(key):
+        state, metrics = jax.lax.scan(
+            lambda state, _: trainer.step(state), trainer.init(key), None, iterations
+        )
+        params = state.learner.params
+        trajectory = rollout.collect(
+            env,
+            env.task_set("train"),
+            jax.random.key(1),
+            lambda core, inputs, _: learner.act(params, core, inputs, None),
+            agent.initial_core(2),
+        )
+        return trajectory, jax.tree.map(lambda leaf: leaf[-1], metrics)
+
+    return run(jax.random.key(0))

@@ -1,0 +1,64 @@
+"""Imports run one way, and the library itself keeps no files and draws no pictures."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "taskbelief"
+# room -> what it may import of the library, besides its own room
+WORDS = {"types", "registry", "returns"}
+MIDDLE = {"envs", "networks", "posterior", "replay", "rollout", "supervision", "render"}
+ALLOWED = {
+    "types": set(),
+    "registry": {"types"},
+    "returns": {"types"},
+    "envs": WORDS,
+    "networks": WORDS,
+    "posterior": WORDS | {"envs", "networks"},
+    "replay": WORDS,
+    "rollout": WORDS,
+    "explorer": WORDS | {"posterior", "rollout"},
+    "supervision": WORDS | {"networks", "posterior", "rollout"},
+    "render": WORDS | {"envs", "posterior", "rollout"},
+    "agents": WORDS | {"networks"},
+    "learners": WORDS | {"networks"},
+    "evaluation": WORDS | MIDDLE,
+    "train": WORDS | MIDDLE | {"agents", "learners"},
+    "adapters": WORDS | MIDDLE,
+    "__init__": {"registry"},
+}
+# agents and learners do not import each other; the oracle is the baseline by definition
+SIBLINGS = {("oracle", "baseline")}
+FORBIDDEN = {"matplotlib", "experiments", "benchmarks", "time", "os", "io"}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that the file imports, at any depth of its code."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: p.stem)
+def test_one_way(path):
+    room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    for name in imports(path):
+        top = name.split(".")[0]
+        if room != "render":
+            assert top not in FORBIDDEN, f"{path.name} imports {name}"
+        if top != "taskbelief":
+            continue
+        parts = name.split(".")[1:]
+        if not (SOURCE / parts[0]).is_dir() and not (SOURCE / f"{parts[0]}.py").exists():
+            parts = ["__init__"]  # a name of the public face
+        if parts[0] == room:
+            if room in ("agents", "learners") and not parts[1].startswith("_"):
+                assert (path.stem, parts[1]) in SIBLINGS, f"{path.name} imports {name}"
+            continue
+        assert parts[0] in ALLOWED[room] or parts[0] == "__init__", f"{path.name}: {name}"
