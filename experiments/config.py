@@ -39,7 +39,8 @@ class RunConfig:
     preset: str = "cpu"
     """sizes and hyperparameters: cpu or paper (default: cpu on a CPU, paper elsewhere)"""
     label: str = "description"
-    """what the teacher says while training: description (the task) or expert_action"""
+    """what the teacher says while training: description (the task), expert_action, expert_goal
+    (what the expert heads for) or posterior_goal (the same for a draw from the posterior)"""
     seed: int = 0
     """of everything random in training"""
     steps: int = 1_000_000

@@ -18,11 +18,16 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
         (ANY, ANY, ANY): {"steps": 2_000_000},
         ("bandit", ANY, ANY): {
             "steps": 1_500_000,
+            "evaluations": 20,
             "learner.gamma": 0.9,
             "learner.entropy_start": 2.5,
             "learner.entropy_end": 0.3,
         },
-        ("semicircle", ANY, ANY): {"steps": 1_500_000},
+        ("semicircle", ANY, ANY): {
+            "steps": 1_500_000,
+            "evaluations": 20,
+            "learner.entropy_start": 0.8,
+        },
         # The full pads and length; help while training, none at test: see notes/numpad.md.
         # 464 of the 496 sequences train, because a hundred are learnt by heart.
         ("numpad", ANY, ANY): {

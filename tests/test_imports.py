@@ -54,7 +54,7 @@ def test_one_way(path):
             assert top not in FORBIDDEN, f"{path.name} imports {name}"
         if top != "taskbelief":
             continue
-        parts = name.split(".")[1:]
+        parts = name.split(".")[1:] or ["__init__"]
         if not (SOURCE / parts[0]).is_dir() and not (SOURCE / f"{parts[0]}.py").exists():
             parts = ["__init__"]  # a name of the public face
         if parts[0] == room:

@@ -14,7 +14,7 @@ import taskbelief
 from taskbelief import rollout
 from taskbelief.types import Categories, Continuous, Probabilities, Reals
 
-VARIANTS = {
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "numpad jump": ("numpad", {"jump": True}),
     "numpad cues": ("numpad", {"cues": "next", "cue_share": 0.5, "mercy_share": 0.5}),
     "numpad small": ("numpad", {"size": 2, "length": 2, "neighbours": 4, "train_tasks": 4}),
