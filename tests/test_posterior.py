@@ -1,5 +1,7 @@
 """The exact posterior against brute force, closed forms, and its own calibration."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,6 +114,8 @@ def test_bandit_equals_the_beta_posterior():
     env = taskbelief.make("bandit", arms=5, horizon=60)
     exact = posterior.make(env)
     tasks, obs, action, reward = (jax.tree.map(np.asarray, x) for x in random_play(env, 20))
+    belief: Any = None
+    beta: Any = None
     for i in range(20):
         belief = last_belief(exact, *map(jnp.asarray, (obs[i], action[i], reward[i])))
         wins = np.bincount(action[i], reward[i], minlength=5)
@@ -122,9 +126,8 @@ def test_bandit_equals_the_beta_posterior():
         np.testing.assert_allclose(exact.entropy(belief), beta.entropy().sum(), rtol=1e-4)
         found = exact.log_prob(belief, type(tasks)(jnp.asarray(p)))
         np.testing.assert_allclose(found, beta.logpdf(p).sum(), rtol=1e-5, atol=1e-5)
-    drawn = jax.vmap(lambda key: exact.sample(belief, key).probabilities)(
-        jax.random.split(jax.random.key(0), 2000)
-    )
+    keys = jax.random.split(jax.random.key(0), 2000)
+    drawn = jax.jit(jax.vmap(lambda key: exact.sample(belief, key).probabilities))(keys)
     np.testing.assert_allclose(drawn.mean(0), beta.mean(), atol=5 * beta.std().max() / 44)
 
 
@@ -208,7 +211,7 @@ def test_cheetah_knows_the_speed_after_a_few_steps():
 def test_simulation_based_calibration(name):
     """The rank of the true task under the posterior is uniform (Talts et al. 2018)."""
     num = 2000
-    env = taskbelief.make(name, horizon=20 if name == "numpad" else 50)
+    env: Any = taskbelief.make(name, horizon=20 if name == "numpad" else 50)
     exact = posterior.make(env)
     tasks, obs, action, reward = random_play(env, num, seed=7)
     belief = jax.jit(jax.vmap(lambda o, a, r: last_belief(exact, o, a, r)))(obs, action, reward)

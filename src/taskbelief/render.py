@@ -364,7 +364,8 @@ def _outline(backend: str, pose: Any) -> tuple[np.ndarray, np.ndarray]:
     """Both ends of each capsule of the body, [n, 2, 3], and their radii, [n], metres."""
     from brax import envs
 
-    model = envs.get_environment("halfcheetah", backend=backend).sys
+    body: Any = envs.get_environment("halfcheetah", backend=backend)
+    model = body.sys
     capsule = np.asarray(model.geom_type) == 3
     link = np.asarray(model.geom_bodyid)[capsule] - 1
     centre, turn, size = (

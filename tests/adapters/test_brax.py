@@ -55,7 +55,7 @@ def test_state_is_reset_between_the_episodes_of_a_task():
     places = []
     for _ in range(6):
         state = env.step(state, jnp.ones(2))
-        places.append(float(state.obs[0]))
+        places.append(float(np.asarray(state.obs)[0]))
     np.testing.assert_allclose(places, [0.1, 0.2, 0.0, 0.1, 0.2, 0.3], atol=1e-6)
 
 

@@ -1,6 +1,7 @@
 import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -68,9 +69,9 @@ def test_vector_environment_plays_as_the_environment_does():
     env = adapter.make_vec("numpad", 3)
     obs, _ = env.reset(seed=3)
     raw, state = env.env, env._state
-    action = np.full((3, 2), 0.5, np.float32)
+    action = jnp.full((3, 2), 0.5)
     expected = jax.vmap(raw.step)(jax.random.split(jax.random.key(0), 3), state, action, env.tasks)
-    obs, reward, *_ = env.step(action)
+    obs, reward, *_ = env.step(np.asarray(action))
     np.testing.assert_allclose(obs, expected[0], atol=1e-6)
     np.testing.assert_array_equal(reward, expected[2])
 
@@ -81,6 +82,7 @@ def test_pictures():
     for _ in range(3):
         env.step(env.action_space.sample())
     frame = env.render()
+    assert frame is not None
     assert frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3
     with pytest.raises(ValueError, match="render_mode"):
         adapter.make("numpad", render_mode="human")

@@ -1,5 +1,7 @@
 """Each environment against a reference in plain Python, over at least 1,000 trajectories."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,7 +52,7 @@ NUMPADS = [
 @pytest.mark.parametrize("settings", NUMPADS, ids=lambda s: " ".join(map(str, s)) or "default")
 @pytest.mark.parametrize("share", [0.0, 0.8], ids=["random", "expert"])
 def test_numpad(settings, share):
-    env = taskbelief.make("numpad", horizon=25, **settings)
+    env: Any = taskbelief.make("numpad", horizon=25, **settings)
     tasks, obs, action, reward = played(env, TRAJECTORIES // 2, share)
     compared = completed = 0
     for i, sequence in enumerate(tasks.sequence):
@@ -79,7 +81,7 @@ def test_numpad_sequences_are_all_paths_of_neighbours():
         ({"size": 2, "length": 2, "train_tasks": 4}, 12),
         ({"size": 2, "length": 2, "neighbours": 4, "train_tasks": 4}, 8),
     ]:
-        env = taskbelief.make("numpad", **settings)
+        env: Any = taskbelief.make("numpad", **settings)
         sequences = np.asarray(env.hypotheses(0)[0].sequence)
         assert len(sequences) == count == len(np.unique(sequences, axis=0))
         x, y = sequences % env.size, sequences // env.size

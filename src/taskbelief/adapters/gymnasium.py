@@ -37,7 +37,7 @@ class TaskEnv(gymnasium.Env):
         self.new_tasks = new_tasks
         self.render_mode = render_mode
         self.observation_space, self.action_space = _spaces(env.spec)
-        self.task: Task | None = None
+        self.task: Any = None  # the task that is being played, once there was a reset
         self._key: Key | None = None
         self._sample_task = jax.jit(env.sample_task)
         self._reset = jax.jit(env.reset)
@@ -111,7 +111,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
         self._advance = jax.jit(self._step)
 
     @property
-    def tasks(self) -> Task | None:
+    def tasks(self) -> Any:
         """The tasks that are being played, batched."""
         return self._tasks
 

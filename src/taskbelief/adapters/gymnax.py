@@ -10,6 +10,7 @@ ignored.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import gymnax.environments.environment as gymnax_environment
@@ -48,8 +49,9 @@ class TaskEnvironment(gymnax_environment.Environment):
     def default_params(self) -> Task:
         return jax.tree.map(lambda leaf: leaf[0], self.env.task_set("train", 1))
 
+    @functools.partial(jax.jit, static_argnames=("self",))
     def step(
-        self, key: Key, state: State, action: Array, params: Task | None = None
+        self, key: Key, state: State, action: int | float | Array, params: Task | None = None
     ) -> tuple[Array, State, Array, Array, Array, dict[str, Any]]:
         """One step; where it ends the episode, observation and state are of the next one."""
         if params is None:
@@ -73,10 +75,10 @@ class TaskEnvironment(gymnax_environment.Environment):
         return obs, state, reward, terminated, truncated, info
 
     def step_env(
-        self, key: Key, state: State, action: Array, params: Task
+        self, key: Key, state: State, action: int | float | Array, params: Task
     ) -> tuple[Array, State, Array, Array, dict[str, Any]]:
         task = state.task if self.new_tasks else params
-        obs, inner, reward, terminated = self.env.step(key, state.inner, action, task)
+        obs, inner, reward, terminated = self.env.step(key, state.inner, jnp.asarray(action), task)
         state = state.replace(time=state.time + 1, inner=inner, task=task)  # pyright: ignore
         return obs, state, reward, terminated, {}
 
