@@ -23,10 +23,15 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "learner.entropy_start": 2.5,
             "learner.entropy_end": 0.3,
         },
+        # Hits are rare at first: many meta-episodes for each update.
         ("semicircle", ANY, ANY): {
-            "steps": 1_500_000,
+            "label": "expert_goal",
+            "steps": 6_000_000,
             "evaluations": 20,
-            "learner.entropy_start": 0.8,
+            "learner.entropy_start": 1.0,
+            "learner.entropy_end": -1.0,
+            "train.envs": 128,
+            "train.warmup": 2,
         },
         # The full pads and length; help while training, none at test: see notes/numpad.md.
         # 464 of the 496 sequences train, because a hundred are learnt by heart.
