@@ -48,11 +48,11 @@ class Subject(NamedTuple):
 
 def subjects(names: list[str]) -> dict[str, Subject]:
     """The environments `names`, each followed by its peers."""
-    found = {}
+    found: dict[str, Subject] = {}
     for name in names:
         found[name] = _bare(name)
         if name != "cheetah_velocity":
-            found |= _if_installed(f"{name} (gymnax adapter)", lambda name=name: _adapted(name))
+            found |= _if_installed(f"{name} (gymnax adapter)", functools.partial(_adapted, name))
         if name == "bandit":
             found |= _if_installed(
                 "gymnax BernoulliBandit", lambda: _gymnax("BernoulliBandit-misc")

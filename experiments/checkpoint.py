@@ -21,7 +21,8 @@ import orbax.checkpoint as ocp
 
 from experiments import stop
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every step of a save
+# orbax reports every step of a save, and prints the traceback of what it then raises anyway
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class Checkpoint(NamedTuple):

@@ -9,12 +9,15 @@ import contextlib
 import csv
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import tensorboardX
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 Row = Mapping[str, float]
 
@@ -29,32 +32,37 @@ def files(run: Path, columns: Sequence[str], resume_from: int | None) -> Iterato
     path = run / "metrics.csv"
     kept = [] if resume_from is None else _rows_until(path, columns, resume_from)
     with _open_new(path, columns, kept) as file:
-        steps = int(kept[-1]["env_steps"]) if kept else -1
-        events = tensorboardX.SummaryWriter(str(run), purge_step=steps + 1 if kept else None)
+        # not tensorboardX's SummaryWriter: its thread would meet the full disk, not we
+        events = EventsWriter(str(run / "events"), "" if resume_from is None else f".{resume_from}")
+        if kept:  # TensorBoard then hides what the lost work wrote
+            after = int(kept[-1]["env_steps"]) + 1
+            events.write_event(Event(step=after, session_log=SessionLog(status=SessionLog.START)))
 
         def write(row: Row) -> None:
             csv.DictWriter(file, columns).writerow(
                 {name: _text(value) for name, value in row.items()}
             )
             file.flush()
-            for name, value in row.items():
-                events.add_scalar(name, value, int(row["env_steps"]))
+            values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items()]
+            events.write_event(
+                Event(
+                    wall_time=time.time(),
+                    step=int(row["env_steps"]),
+                    summary=Summary(value=values),
+                )
+            )
             events.flush()
 
-        try:
-            yield write
-        finally:
-            with contextlib.suppress(OSError):
-                events.close()
+        yield write
+        events.close()
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv; one that was cut short by a crash is left out."""
+    """The rows of a metrics.csv; a last line that was cut short by a crash is left out."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if None not in row.values() and None not in row]
+    whole, _, _ = path.read_text().rpartition("\n")
+    return list(csv.DictReader(whole.splitlines()))
 
 
 def _rows_until(path: Path, columns: Sequence[str], iteration: int) -> list[dict[str, str]]:
@@ -91,7 +99,7 @@ def screen(total: int, done: int) -> Iterator[tuple[Callable, Callable]]:
         return
     columns = (
         TextColumn("{task.percentage:>3.0f} %"),
-        BarColumn(24),
+        BarColumn(max(6, console.width - 80)),
         TextColumn("{task.fields[text]}"),
     )
     with Progress(*columns, console=console, transient=True) as progress:

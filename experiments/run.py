@@ -94,7 +94,7 @@ def _train(
     compiled = _compile(parts, run)
     state, sums, about, saved = _start(chosen, compiled, run)
     iteration = about["iteration"]
-    print(_introduction(parts, compiled), flush=True)
+    print(_introduction(compiled), flush=True)
 
     rows, evaluations = schedule(parts.iterations, chosen.rows, chosen.evaluations)
     columns = _columns(parts, compiled)
@@ -158,17 +158,13 @@ def _train(
                 }
                 write(row)
                 latest |= row
-                if iteration in evaluations:
-                    say(_line(latest))
-                    figures.curves(run)
                 sums = jax.tree.map(jnp.zeros_like, sums)
                 row_seconds, row_start = 0.0, iteration
-            left = (
-                (parts.iterations - iteration)
-                * (wall() - earlier)
-                / (iteration - about["iteration"])
-            )
-            show(steps(iteration), _status(latest, left))
+            pace = (wall() - earlier) / (iteration - about["iteration"])
+            show(steps(iteration), _status(latest, pace * (parts.iterations - iteration)))
+            if iteration in evaluations:
+                say(_line(latest))
+                figures.curves(run)
             if time.perf_counter() - last_save > 60 * options.checkpoint_minutes:
                 saved = save()
                 last_save = time.perf_counter()
@@ -247,18 +243,21 @@ _WIDTHS = (11, 22, 7, 10, 8, 7)
 _TITLES = ("steps", "hold-out score", "train", "belief NLL", "steps/s", "time")
 
 
-def _introduction(parts: Assembly, compiled: Compiled) -> str:
+def _introduction(compiled: Compiled) -> str:
+    done = f"Compiled in {compiled.seconds:.0f} s."
     found = compiled.references["holdout"]
-    against = "This environment has no scripted expert: returns only, no scores."
-    if found is not None:
-        against = f"Hold-out return of random actions (score 0) {found.random:.1f}, "
-        against += f"of the expert, which knows the task (score 1), {found.expert:.1f}"
-        if found.explorer is not None:
-            reach = evaluation.normalise(found.explorer, found)
-            against += f", of the explorer, which infers it exactly, {found.explorer:.1f}"
-            against += f" (score {reach:.2f})"
-        against += "."
-    return f"Compiled in {compiled.seconds:.0f} s. {against}"
+    if found is None:
+        return f"{done} This environment has no scripted expert: returns stand for scores."
+    lines = [f"{done} Hold-out returns, and the scores they stand for:"]
+    policies = {
+        "random actions": found.random,
+        "explorer (infers the task exactly)": found.explorer,
+        "expert (knows the task)": found.expert,
+    }
+    for name, value in policies.items():
+        if value is not None:
+            lines.append(f"  {name:34} {value:8.2f} {evaluation.normalise(value, found):8.2f}")
+    return "\n".join(lines)
 
 
 def _line(row: dict[str, float]) -> str:

@@ -9,8 +9,16 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 from taskbelief.adapters import brax as adapter  # noqa: E402
 
 
-def test_brax_trains_on_it():
+def test_brax_trains_on_it(monkeypatch):
     from brax.training.agents.ppo import train as ppo
+
+    # Brax 0.14 calls what JAX 0.10 took away; this is JAX's own advice for a replacement.
+    monkeypatch.setattr(
+        jax,
+        "device_put_replicated",
+        lambda tree, devices: jax.tree.map(lambda x: jnp.stack([x] * len(devices)), tree),
+        raising=False,
+    )
 
     env = adapter.make("semicircle", horizon=10)
     _, _, metrics = ppo.train(

@@ -26,7 +26,7 @@ STEPS = 10_000
 
 
 @functools.cache
-def make(case):
+def make(case) -> Any:
     name, settings = CASES[case]
     return taskbelief.make(name, **settings)
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import resource
 import signal
 import struct
 import sys
@@ -136,6 +137,20 @@ def test_not_a_number_stops_the_run(tmp_path, capsys):
     assert "is not finite at step" in said
     assert "there is no checkpoint yet" in said
     assert not list(tmp_path.glob("run/checkpoints/*"))
+
+
+def test_full_disk_ends_the_run_with_one_line(tmp_path, capsys):
+    """The limit on file sizes stands for a full disk: both fail in write(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(SystemExit) as end:
+            train(tmp_path / "run", ITERATIONS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert end.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: File too large (writing ")
 
 
 def test_refuses_to_write_into_a_full_directory(tmp_path, capsys):
