@@ -14,7 +14,7 @@ from experiments import checkpoint
 class State(NamedTuple):
     params: dict
     key: jax.Array
-    count: jax.Array
+    step: jax.Array
 
 
 def state(number: int) -> State:
@@ -37,7 +37,7 @@ def load(run) -> checkpoint.Checkpoint | None:
 
 def same(one, other) -> bool:
     def bits(leaf):
-        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         return np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes()
 
     return jax.tree.structure(one) == jax.tree.structure(other) and all(

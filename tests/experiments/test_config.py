@@ -72,10 +72,11 @@ def test_presets_fit_and_survive_json(names):
     assert config.from_json(json.loads(json.dumps(config.to_json(chosen)))) == chosen
 
 
+@pytest.mark.parametrize("agent", ["aux_head", "oracle"])
 @pytest.mark.parametrize("env", ["bandit", "numpad", "semicircle"])
-def test_references_of_presets_are_committed(env):
+def test_references_of_presets_are_committed(env, agent):
     """Else each run measures them anew, and the first metrics are half a minute late."""
-    played = config.default(env, "aux_head", "svg0", "cpu").env.at_test()
+    played = config.default(env, agent, "svg0", "cpu").env.at_test()
     identities = [
         {name: entry[name] for name in ("env", "settings")} for entry in references.load()
     ]

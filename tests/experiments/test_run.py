@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
 
 from experiments import evaluate, run
 from tests.experiments import tiny
