@@ -3,7 +3,8 @@
 `reset` draws a task. One Brax episode is a whole meta-episode: where a task lasts for several
 episodes, the state is reset inside. Brax's own auto-reset goes back to the first state, so
 a slot of a batch keeps its task; draw new ones by resetting with new keys. `episode_length`
-is to be handed to `brax.envs.training.wrap` or to a `train` function.
+is to be handed to `brax.envs.training.wrap` or to a `train` function; their wrappers need
+keys of the old style, `jax.random.PRNGKey`.
 """
 
 from __future__ import annotations
