@@ -143,7 +143,10 @@ def _filter(env: Env, num: int) -> Posterior:
         return _take(tasks, best)
 
     def sample(belief: Weights, key: Key) -> Task:
-        return _take(tasks, jax.random.categorical(key, belief.log_probs))
+        # by inversion: one random number, where the Gumbel trick takes one per hypothesis
+        cumulative = jnp.cumsum(jnp.exp(belief.log_probs))
+        drawn = jax.random.uniform(key) * cumulative[-1]
+        return _take(tasks, jnp.sum(cumulative <= drawn))
 
     def entropy(belief: Weights) -> Array:
         return -jnp.sum(jnp.exp(belief.log_probs) * belief.log_probs)

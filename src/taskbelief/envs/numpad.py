@@ -319,17 +319,19 @@ class Numpad:
             velocity=obs[2:4],
             progress=jnp.argmax(obs[count]).astype(jnp.int32),
             earned=memory.earned,
-            # contact at the first step of all: what is under the ball
-            contact=jnp.where(memory.contact == -2, self._pad_under(obs[:2]), memory.contact),
+            contact=self._contact_before(memory, obs[:2]),
             pressed=jnp.full((), -1, jnp.int32),
             cue=jnp.zeros(self.length, bool),
             mercy=jnp.zeros(()),
         )
-        lights = slice(4, count.stop)
+        lit_after = next_obs[4 + task.sequence]  # the light of each place, [length]
+        count_after = jnp.argmax(next_obs[count])
 
         def explains(forgiven: bool) -> tuple[State, Array]:
             after, paid = self._roll(state, action, jnp.full(self.substeps, forgiven), task)
-            same = jnp.all(self._observe(after, task)[lights] == next_obs[lights])
+            lit = jnp.arange(self.length) < after.progress
+            # as many are lit as predicted, and those: so no others
+            same = (after.progress == count_after) & jnp.all(lit == (lit_after > 0.5))
             return after, same & (paid == reward)
 
         predicted, explained = explains(False)
@@ -342,6 +344,14 @@ class Numpad:
             explained &= jnp.all((jnp.sum(shown, -1) == 0) | jnp.all(shown == expected, -1))
         memory = Memory(earned=predicted.earned, contact=predicted.contact)
         return memory, jnp.where(explained, 0.0, _RULED_OUT)
+
+    def _contact_before(self, memory: Memory, position: Array) -> Array:
+        """The contact a step begins with. Without jumps it is seen, and so the physics of a
+        step is the same for all hypotheses: under vmap it is computed once."""
+        under = self._pad_under(position)
+        if not self.jump:
+            return under
+        return jnp.where(memory.contact == -2, under, memory.contact)  # -2: the first step
 
     # ---- geometry
 
