@@ -230,7 +230,7 @@ class Numpad:
         self, state: State, pressed: Array, forgiven: Array, task: Task
     ) -> tuple[State, Array]:
         """Lights and payment after the pad in contact was pressed (if it was)."""
-        right = state.contact == task.sequence[state.progress]
+        right = state.contact == self._next_pad(state, task)
         after_mistake = jnp.where(forgiven, state.progress, 0)
         progress = jnp.where(right, state.progress + 1, after_mistake)
         paid = progress > state.earned
@@ -244,6 +244,10 @@ class Numpad:
             pressed=jnp.where(pressed, state.contact, state.pressed),
         )
         return state, (pressed & paid).astype(jnp.float32)
+
+    def _next_pad(self, state: State, task: Task) -> Array:
+        """By comparison, not indexing: a CPU does this for hundreds of hypotheses at once."""
+        return jnp.sum(jnp.where(jnp.arange(self.length) == state.progress, task.sequence, 0))
 
     def _observe(self, state: State, task: Task) -> Array:
         """[position 2, velocity 2, lights, one-hots of how many are lit and of the pad pressed
@@ -282,7 +286,7 @@ class Numpad:
 
     def goal(self, state: State, task: Task) -> Array:
         """The next pad of the sequence, [1]."""
-        return task.sequence[state.progress][None]
+        return self._next_pad(state, task)[None]
 
     def distance(self, state: State, task: Task) -> Array:
         """To the next pad of the sequence, in pad spacings; off it and back, if already on it."""
@@ -295,7 +299,7 @@ class Numpad:
         A pad under the ball is not pressed again until the ball has left it: the way then
         leads to the gap beside it first, on the side of the middle column.
         """
-        pad = task.sequence[state.progress]
+        pad = self._next_pad(state, task)
         centre = jnp.asarray(self._coordinates)[pad]
         inwards = jnp.where(centre[0] > 0, -0.5, 0.5)
         gap = centre + jnp.stack([inwards, jnp.zeros(())])
@@ -324,15 +328,17 @@ class Numpad:
             cue=jnp.zeros(self.length, bool),
             mercy=jnp.zeros(()),
         )
-        lit_after = next_obs[4 + task.sequence]  # the light of each place, [length]
+        bits_after = jnp.sum(
+            jnp.where(next_obs[4 : 4 + pads, None] > 0.5, _bits(jnp.arange(pads), pads), 0), axis=0
+        )
         count_after = jnp.argmax(next_obs[count])
+        bits = _bits(task.sequence, pads)
 
         def explains(forgiven: bool) -> tuple[State, Array]:
             after, paid = self._roll(state, action, jnp.full(self.substeps, forgiven), task)
             lit = jnp.arange(self.length) < after.progress
-            # as many are lit as predicted, and those: so no others
-            same = (after.progress == count_after) & jnp.all(lit == (lit_after > 0.5))
-            return after, same & (paid == reward)
+            same = jnp.all(jnp.sum(jnp.where(lit[:, None], bits, 0), axis=0) == bits_after)
+            return after, same & (after.progress == count_after) & (paid == reward)
 
         predicted, explained = explains(False)
         if self.mercy_share:  # a light that stayed on tells of mercy, not of the task
@@ -381,6 +387,12 @@ class Numpad:
         inside = jnp.all(jnp.abs(position + middle - cell) < self.pad_half_width)
         column, row = cell.astype(jnp.int32)
         return jnp.where(inside, row * self.size + column, -1)
+
+
+def _bits(index: Array, num: int) -> Array:
+    """One bit for each `index` [K] below `num`, over as many words as it takes: int32 [K, words]."""
+    words = jnp.arange(-(-num // 31))
+    return jnp.where(index[:, None] // 31 == words, 1 << (index[:, None] % 31), 0)
 
 
 @functools.lru_cache
