@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments import references, stop
+from experiments import checkpoint, references, stop
 from experiments.config import RunConfig
-from taskbelief import evaluation, registry, rollout, supervision, train
+from experiments.config import load as config_of
+from taskbelief import evaluation, posterior, registry, rollout, supervision, train
 from taskbelief.evaluation import Evaluation, References
+from taskbelief.supervision import Expert
 from taskbelief.train import Train, TrainState
 from taskbelief.types import Agent, Array, Env, Learner, Metrics, Task
 
@@ -30,8 +32,11 @@ class Assembly(NamedTuple):
     train_tasks: int  # how many of them are of the training set
     evaluate: Any  # (params, tasks, key) -> Evaluation, jitted
     iterations: int  # of the whole run
+    label: str  # the kind of label in use
+    told_label: bool  # the agent sees it
     warmup_steps: int  # agent steps before the first iteration
     iteration_steps: int  # agent steps in each iteration
+    iteration_updates: int  # steps of the optimiser in each iteration
 
 
 def assemble(config: RunConfig) -> Assembly:
@@ -44,18 +49,25 @@ def assemble(config: RunConfig) -> Assembly:
 
 def _assemble(config: RunConfig) -> Assembly:
     env = config.env
-    warmup_steps = config.train.warmup * config.train.envs * env.spec.task_steps
+    learner_module = registry.find("learners", config.learner_name)
+    on_policy = getattr(learner_module, "ON_POLICY", False)
+    warmup = 0 if on_policy else config.train.warmup
+    warmup_steps = warmup * config.train.envs * env.spec.task_steps
     iteration_steps = config.train.envs * env.spec.task_steps
     iterations = max(1, -(-(config.steps - warmup_steps) // iteration_steps))
 
-    label_spec, teach = supervision.teacher(env, config.label)
+    label = told(config)
+    expert = _expert(config)
+    label_spec, teach = supervision.teacher(env, label, expert)
     agent_module = registry.find("agents", config.agent_name)
     revealed = getattr(agent_module, "REVEALED", False)
-    played = supervision.reveal_task(env, config.label) if revealed else env
-    agent = agent_module.make(played.spec, label_spec, config.agent)
-    learner = registry.find("learners", config.learner_name).make(
-        played.spec, agent, config.learner, iterations * config.train.updates
-    )
+    played = supervision.reveal_task(env, label) if revealed else env
+    given = {}
+    if getattr(agent_module, "NEEDS_POSTERIOR", False):
+        given["exact"] = posterior.make(env, config.agent.hypotheses)
+    agent = agent_module.make(played.spec, label_spec, config.agent, **given)
+    updates = 1 if on_policy else config.train.updates
+    learner = learner_module.make(played.spec, agent, config.learner, iterations * updates)
     sets = [_first(env.task_set(split), config.evaluation_tasks) for split in SPLITS]
     training = train.make(played, agent, learner, teach, config.train)
     return Assembly(
@@ -67,12 +79,48 @@ def _assemble(config: RunConfig) -> Assembly:
         train_tasks=rollout.batch_size(sets[0]),
         evaluate=jax.jit(
             evaluation.make(
-                played.at_test(), agent, learner, supervision.examiner(env, config.label)
+                played.at_test(), agent, learner, supervision.examiner(env, label, expert)
             )
         ),
         iterations=iterations,
+        label=label,
+        told_label=revealed,
         warmup_steps=warmup_steps,
         iteration_steps=iteration_steps,
+        iteration_updates=updates * learner.steps,
+    )
+
+
+def told(config: RunConfig) -> str:
+    """The kind of label that is in use: oracles that learn embeddings are told the index."""
+    if getattr(config.agent, "condition", None) == "embedding":
+        return "task_index"
+    return config.label
+
+
+def _expert(config: RunConfig) -> Expert | None:
+    """The trained oracle of the run `config.expert`, from its newest good checkpoint."""
+    if not config.expert:
+        return None
+    run = Path(config.expert)
+    of = config_of(run)
+    if of.agent_name != "oracle":
+        raise ValueError(f"--expert {run}: an oracle's run is wanted, this is {of.agent_name}'s")
+    if of.env_name != config.env_name or of.env.at_test() != config.env.at_test():
+        raise ValueError(f"--expert {run}: was trained on another environment: {of.env}")
+    parts = _assemble(of)
+    found = checkpoint.newest_good(run, like(parts))
+    if found is None:
+        raise ValueError(f"--expert {run}: has no good checkpoint")
+    params = found.state[0].learner.params
+    table = None
+    if getattr(of.agent, "condition", None) == "embedding":
+        table = params["agent"]["table"]
+    return Expert(
+        parts.agent.initial_core(1),
+        lambda core, inputs: parts.learner.act(params, core, inputs, None),
+        told(of),
+        table,
     )
 
 
@@ -135,11 +183,18 @@ def scores(
 ) -> dict[str, float]:
     """Of both task sets, named as in metrics.csv."""
     row: dict[str, float] = {}
+    # labels that name training tasks say nothing about others
+    named = parts.label in supervision.OF_TRAINING_TASKS
     ends = (0, parts.train_tasks, len(played.returns))
     for split, start, end in zip(SPLITS, ends[:-1], ends[1:], strict=True):
-        found = evaluation.scores(evaluation.part(played, start, end), references[split])
+        of_split = evaluation.part(played, start, end)
+        if named and split == "holdout":
+            if parts.told_label:
+                continue
+            of_split = of_split._replace(label_nll=None)
+        found = evaluation.scores(of_split, references[split])
         row |= {f"eval/{split}/{name}": value for name, value in found.items()}
-    if "eval/train/score" in row:
+    if "eval/train/score" in row and "eval/holdout/score" in row:
         row["eval/gap"] = row["eval/train/score"] - row["eval/holdout/score"]
     return row
 

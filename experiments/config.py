@@ -40,7 +40,11 @@ class RunConfig:
     """sizes and hyperparameters: cpu or paper (default: cpu on a CPU, paper elsewhere)"""
     label: str = "description"
     """what the teacher says while training: description (the task), expert_action, expert_goal
-    (what the expert heads for) or posterior_goal (the same for a draw from the posterior)"""
+    (what the expert heads for), posterior_goal (the same for a draw from the posterior),
+    task_index (which training task it is) or task_embedding (a trained oracle's vector for it)"""
+    expert: str = ""
+    """run of an oracle that gives the labels expert_action (without: the scripted expert) and
+    task_embedding (an oracle of --condition embedding)"""
     seed: int = 0
     """of everything random in training"""
     steps: int = 1_000_000
@@ -131,7 +135,8 @@ def parse(args: Sequence[str]) -> tuple[RunConfig, Options]:
 _FIRST = "Trains a recurrent agent to infer hidden tasks, and evaluates it on tasks it never saw."
 _HELP = (
     "Exit status: 0 done, 1 failed, 2 wrong usage, 130 / 143 stopped by Ctrl-C / SIGTERM after"
-    " a checkpoint (--resume continues). --core is short for --agent.core."
+    " a checkpoint (--resume continues). --core, --condition and --bottleneck-beta are short for"
+    " --agent.core, --agent.condition and --agent.bottleneck_beta."
 )
 
 
@@ -178,8 +183,21 @@ def _names(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         names.agent = names.agent or "aux_head"
         names.learner = names.learner or "svg0"
         names.preset = names.preset or ("cpu" if jax.default_backend() == "cpu" else "paper")
-    long = [("--agent." + arg[2:]) if arg.split("=")[0] == "--core" else arg for arg in args]
-    return names, long
+    return names, [_long(arg) for arg in args]
+
+
+# flags with a short form, that not every agent has
+_SHORT = {
+    "--core": "--agent.core",
+    "--condition": "--agent.condition",
+    "--bottleneck-beta": "--agent.bottleneck_beta",
+    "--bottleneck_beta": "--agent.bottleneck_beta",
+}
+
+
+def _long(arg: str) -> str:
+    flag, equals, value = arg.partition("=")
+    return _SHORT.get(flag, flag) + equals + value
 
 
 def _choose(value: str, choices: Sequence[str]) -> str:
@@ -190,6 +208,17 @@ def _choose(value: str, choices: Sequence[str]) -> str:
 
 def _check(config: RunConfig, options: Options) -> None:
     """What the types alone do not say."""
+    if config.agent_name == "oracle" and config.expert:
+        stop.wrong_usage(f"--expert {config.expert}: an oracle needs no expert; drop it")
+    if config.label == "task_embedding" and not config.expert:
+        stop.wrong_usage(
+            "--label task_embedding needs --expert RUN: a run of --agent oracle"
+            " --condition embedding on this environment"
+        )
+    if config.expert and config.label not in ("expert_action", "task_embedding"):
+        stop.wrong_usage(
+            f"--expert goes with --label expert_action or task_embedding, not {config.label}"
+        )
     core = getattr(config.agent, "core", None)
     if core is not None and core not in cores.CORES:
         stop.wrong_usage(f"unknown --agent.core {core!r}: {_choose(core, tuple(cores.CORES))}")

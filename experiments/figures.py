@@ -32,8 +32,10 @@ def curves(run: Path) -> None:
     )
     figure.suptitle(run.resolve().name)
 
-    if "eval/holdout/score" in data:
+    if "eval/train/score" in data:
         for split, colour in (("train", _TRAIN), ("holdout", _HOLDOUT)):
+            if f"eval/{split}/score" not in data:
+                continue
             _line(score, data, f"eval/{split}/score", _words(split), colour)
             x, _ = _known(data, f"eval/{split}/score")
             low, high = (_known(data, f"eval/{split}/score_{end}")[1] for end in ("low", "high"))
@@ -54,7 +56,7 @@ def curves(run: Path) -> None:
         _line(quarters, data, name, f"quarter {number}", _HOLDOUT, alpha=shade)
     quarters.set(title="hold-out return in each quarter of the meta-episode")
 
-    if "eval/holdout/label_nll" in data:
+    if "eval/train/label_nll" in data:
         for number, shade in enumerate((0.3, 0.5, 0.75, 1.0), start=1):
             name = f"eval/holdout/label_nll_quarter_{number}"
             _line(belief, data, name, f"hold-out, quarter {number}", _HOLDOUT, alpha=shade)

@@ -20,6 +20,8 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "label": "posterior_goal",
             "steps": 1_500_000,
             "evaluations": 20,
+        },
+        ("bandit", ANY, "svg0"): {
             "learner.gamma": 0.9,
             "learner.entropy_start": 2.5,
             "learner.entropy_end": 0.3,
@@ -30,27 +32,29 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "label": "expert_goal",
             "steps": 10_000_000,
             "evaluations": 20,
-            "learner.gamma": 0.98,
-            "learner.entropy_start": 0.5,
-            "learner.entropy_end": -2.5,
             "train.envs": 128,
             "train.warmup": 2,
         },
+        ("semicircle", ANY, "svg0"): {
+            "learner.gamma": 0.98,
+            "learner.entropy_start": 0.5,
+            "learner.entropy_end": -2.5,
+        },
         # A density's gradient is larger than a mass's, and would have the norm's limit to itself.
         ("semicircle", "aux_head", ANY): {"agent.aux_weight": 0.1},
+        ("semicircle", "belief", ANY): {"agent.aux_weight": 0.1},
         # The full pads and length; help while training, none at test: see notes/numpad.md.
-        # 464 of the 496 sequences train, because a hundred are learnt by heart. One accidental
-        # press spoils a sequence: entropy has to fall early.
+        # 464 of the 496 sequences train, because a hundred are learnt by heart.
         ("numpad", ANY, ANY): {
             "label": "posterior_goal",
             "env.train_tasks": 464,
             "env.cues": "next",
             "env.cue_share": 0.4,
             "env.mercy_share": 0.6,
-            "learner.entropy_start": -0.5,
-            "learner.entropy_end": -3.0,
             "steps": 12_000_000,
         },
+        # One accidental press spoils a sequence: entropy has to fall early.
+        ("numpad", ANY, "svg0"): {"learner.entropy_start": -0.5, "learner.entropy_end": -3.0},
         ("numpad", "oracle", ANY): {
             "label": "expert_goal",
             "env.cues": "none",
@@ -66,12 +70,14 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "env.cues": "next",
             "env.cue_share": 0.4,
             "env.mercy_share": 0.6,
-            "learner.entropy_start": -0.5,
-            "learner.entropy_end": -3.0,
-            "agent.hidden": 128,
             "train.envs": 128,
             "train.batch": 128,
         },
+        ("numpad", "aux_head", ANY): {"agent.hidden": 128},
+        ("numpad", "baseline", ANY): {"agent.hidden": 128},
+        ("numpad", "belief", ANY): {"agent.hidden": 128},
+        ("numpad", "oracle", ANY): {"agent.hidden": 128, "label": "expert_goal"},
+        ("numpad", ANY, "svg0"): {"learner.entropy_start": -0.5, "learner.entropy_end": -3.0},
     },
 }
 

@@ -154,7 +154,7 @@ def _train(
                     "time/wall_seconds": wall(),
                     "time/compile_seconds": compiled.seconds,
                     "time/env_steps_per_second": done * parts.iteration_steps / row_seconds,
-                    "time/updates_per_second": done * chosen.train.updates / row_seconds,
+                    "time/updates_per_second": done * parts.iteration_updates / row_seconds,
                 }
                 write(row)
                 latest |= row
@@ -262,13 +262,17 @@ def _introduction(compiled: Compiled) -> str:
 
 def _line(row: dict[str, float]) -> str:
     """One evaluation, under `_TITLES`."""
+    score, train, belief = "-", f"{row['eval/train/return']:.2f}", "-"
+    if "eval/train/score" in row:
+        train = f"{row['eval/train/score']:.3f}"
     if "eval/holdout/score" in row:
         low, high = row["eval/holdout/score_low"], row["eval/holdout/score_high"]
         score = f"{row['eval/holdout/score']:.3f} [{low:.3f}, {high:.3f}]"
-        train = f"{row['eval/train/score']:.3f}"
-    else:
-        score, train = f"{row['eval/holdout/return']:.2f}", f"{row['eval/train/return']:.2f}"
-    belief = f"{row['eval/holdout/label_nll']:.2f}" if "eval/holdout/label_nll" in row else "-"
+    elif "eval/holdout/return" in row:
+        score = f"{row['eval/holdout/return']:.2f}"
+    for split in ("train", "holdout"):
+        if f"eval/{split}/label_nll" in row:
+            belief = f"{row[f'eval/{split}/label_nll']:.2f}"
     measured = row.get("time/env_steps_per_second")
     speed = "-" if measured is None else f"{measured:,.0f}"
     time = _duration(row["time/wall_seconds"])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import taskbelief
-from taskbelief import registry, rollout, supervision
-from taskbelief.learners import svg0
+from taskbelief import posterior, registry, rollout, supervision
+from taskbelief.learners import ppo, svg0
 from taskbelief.networks import cores
 
 AGENTS = registry.names("agents")
@@ -22,17 +22,24 @@ ENVS = {
 BATCH = 3
 
 
-def small(env_name, agent_name, core="lstm", label="description"):
+def small(env_name, agent_name, core="lstm", label="description", learner=svg0, **settings):
     """(env as the agent sees it, agent, learner, teach) with networks of 8 units."""
     env = taskbelief.make(env_name, **ENVS[env_name])
     module = registry.find("agents", agent_name)
     family, teach = supervision.teacher(env, label)
+    given = {}
+    if getattr(module, "NEEDS_POSTERIOR", False):
+        given["exact"] = posterior.make(env, 16)
     if getattr(module, "REVEALED", False):
         env = supervision.reveal_task(env, label)
-    config = dataclasses.replace(module.Config(), hidden=8, encoder=8, core=core)
-    agent = module.make(env.spec, family, config)
-    learner = svg0.make(env.spec, agent, svg0.Config(actor_hidden=8, critic_hidden=8), 10)
-    return env, agent, learner, teach
+    sizes = {"hidden": 8, "encoder": 8, "core": core, **settings}
+    fields = {field.name for field in dataclasses.fields(module.Config)}
+    config = module.Config(**{name: value for name, value in sizes.items() if name in fields})
+    agent = module.make(env.spec, family, config, **given)
+    sizes = learner.Config(actor_hidden=8, critic_hidden=8)
+    if learner is ppo:
+        sizes = dataclasses.replace(sizes, minibatches=BATCH)
+    return env, agent, learner.make(env.spec, agent, sizes, 10), teach
 
 
 def play(env, agent, learner, teach, seed=0):
@@ -111,9 +118,10 @@ def test_label_cannot_leak(env_name, agent_name):
     """With NaN for a label, what is acted is the same to the bit."""
     env, agent, learner, teach = small(env_name, agent_name)
 
-    def nan(memory, key, state, task):
-        h = teach.label(memory, key, state, task)
-        return jnp.full_like(h, jnp.nan) if h.dtype == jnp.float32 else jnp.full_like(h, -(2**31))
+    def nan(memory, key, inputs, state, task):
+        memory, h = teach.label(memory, key, inputs, state, task)
+        poison = jnp.nan if h.dtype == jnp.float32 else -(2**31)
+        return memory, jnp.full_like(h, poison)
 
     poisoned = teach._replace(label=nan)
     _, honest = jax.jit(lambda: play(env, agent, learner, teach))()
@@ -122,20 +130,98 @@ def test_label_cannot_leak(env_name, agent_name):
         jax.tree.map(np.testing.assert_array_equal, getattr(honest, name), getattr(blind, name))
 
 
+LABELS = [kind for kind in supervision.KINDS if kind != "task_embedding"]  # needs an oracle
+
+
 @pytest.mark.parametrize(
-    ("env_name", "agent_name", "label"),
-    [(env, agent, "description") for env in ENVS for agent in AGENTS]
-    + [("bandit", "aux_head", kind) for kind in supervision.KINDS if kind != "description"]
-    + [("numpad", "aux_head", "posterior_goal")],
+    ("env_name", "agent_name", "learner", "settings"),
+    [(env, agent, svg0, {}) for env in ENVS for agent in AGENTS]
+    + [("bandit", "aux_head", svg0, {"label": kind}) for kind in LABELS[1:]]
+    + [("numpad", "aux_head", svg0, {"label": "posterior_goal"})]
+    + [(env, "belief", ppo, {}) for env in ("bandit", "semicircle")]
+    + [("semicircle", agent, svg0, {"bottleneck_beta": 0.1}) for agent in ("baseline", "belief")]
+    + [("semicircle", "belief", svg0, {"policy_hidden": 8})]
+    + [("bandit", "oracle", svg0, {"label": "task_index", "condition": "embedding"})],
 )
-def test_an_update_is_finite_and_moves_everything(env_name, agent_name, label):
-    env, agent, learner, teach = small(env_name, agent_name, label=label)
+def test_an_update_is_finite_and_moves_everything(env_name, agent_name, learner, settings):
+    env, agent, learner, teach = small(env_name, agent_name, learner=learner, **settings)
     _, batch = play(env, agent, learner, teach)
     state = learner.init(jax.random.key(0))
     after, metrics = jax.jit(learner.update)(state, batch, jax.random.key(1))
     assert all(jnp.isfinite(value) for value in metrics.values())
     moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), state.params, after.params)
+    if settings.get("condition") == "embedding":  # only the tasks that were played
+        assert jnp.sum(moved["agent"].pop("table")) > 0
     assert all(jax.tree.leaves(moved)), moved
+    assert ("bottleneck_kl" in metrics) == ("bottleneck_beta" in settings)
+
+
+@pytest.mark.parametrize("agent_name", ["belief", "aux_head"])
+def test_who_learns_from_what(agent_name):
+    """The belief network learns from labels alone and the policy from reward alone; in aux_head
+    both shape the memory."""
+    env, agent, learner, teach = small("semicircle", agent_name)
+    params, batch = play(env, agent, learner, teach)
+    inputs = jax.tree.map(lambda leaf: leaf[:-1], batch.inputs)
+    core = agent.initial_core(BATCH)
+
+    def by_reward(params):
+        features = agent.unroll(params, core, inputs, None)[1]
+        return jnp.sum(jnp.sin(features.actor)) + jnp.sum(jnp.sin(features.critic))
+
+    def by_label(params):
+        features = agent.unroll(params, core, inputs, None)[1]
+        return agent.aux_loss(params, features, batch.label)[0]
+
+    reward = jax.grad(by_reward)(params["agent"])
+    label = jax.grad(by_label)(params["agent"])
+    size = jax.tree.map(lambda leaf: float(jnp.max(jnp.abs(leaf))), (reward, label))
+    if agent_name == "belief":
+        assert max(jax.tree.leaves(size[0])) == 0.0
+    else:
+        assert min(jax.tree.leaves(size[0]["history"])) > 0.0
+    assert min(jax.tree.leaves(size[1])) > 0.0
+
+
+def test_the_policy_core_of_belief_learns_from_reward_alone():
+    env, agent, learner, teach = small("semicircle", "belief", policy_hidden=8)
+    params, batch = play(env, agent, learner, teach)
+    inputs = jax.tree.map(lambda leaf: leaf[:-1], batch.inputs)
+
+    def by_label(params):
+        features = agent.unroll(params, agent.initial_core(BATCH), inputs, None)[1]
+        return agent.aux_loss(params, features, batch.label)[0]
+
+    gradient = jax.grad(by_label)(params["agent"])["policy_core"]
+    assert max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(gradient)) == 0.0
+
+
+def test_a_bottleneck_draws_when_learning_and_takes_the_mean_at_evaluation():
+    env, agent, learner, teach = small("semicircle", "baseline", bottleneck_beta=0.1)
+    params, batch = play(env, agent, learner, teach)
+    core = agent.initial_core(BATCH)
+    one, two = (
+        agent.unroll(params["agent"], core, batch.inputs, jax.random.key(seed))[1].actor
+        for seed in (1, 2)
+    )
+    mean, again = (agent.unroll(params["agent"], core, batch.inputs, None)[1] for _ in range(2))
+    assert not jnp.allclose(one, two)
+    np.testing.assert_array_equal(mean.actor, again.actor)
+    assert jnp.all(mean.loss >= 0)
+    with pytest.raises(ValueError, match="svg0"):
+        ppo.make(env.spec, agent, ppo.Config())
+
+
+def test_exact_belief_follows_the_posterior():
+    """Its memory is what filtering the trajectory gives."""
+    env, agent, learner, teach = small("numpad", "exact_belief")
+    _, batch = play(env, agent, learner, teach)
+    (belief, _), _ = agent.unroll({}, agent.initial_core(BATCH), batch.inputs, None)
+    exact = posterior.make(env)
+    along = jax.vmap(lambda *history: posterior.along(exact, *history), in_axes=1)(
+        batch.inputs.obs, batch.action, batch.reward
+    )
+    np.testing.assert_allclose(belief.log_probs, along.log_probs[:, -1], atol=1e-5)
 
 
 def test_lstm_gradient_equals_the_plain_definition():

@@ -23,7 +23,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import betaln, digamma, logsumexp
 
-from taskbelief.types import Array, Categories, Discrete, Env, Key, Probabilities, State, Task
+from taskbelief.networks import heads
+from taskbelief.types import (
+    Array,
+    Categories,
+    Discrete,
+    Env,
+    Key,
+    Probabilities,
+    Reals,
+    State,
+    Task,
+)
 
 # Hypotheses whose log probabilities differ by less count as equally probable: rims are
 # softened on grids (see the environments' `log_likelihood`), and floats round.
@@ -61,6 +72,7 @@ class Posterior(NamedTuple):
     mode: Callable[..., Task]  # (belief, state=None): the most probable task
     sample: Callable[[Belief, Key], Task]
     entropy: Callable[[Belief], Array]  # [] nats: of the hypotheses, or differential (arms)
+    statistics: Callable[[Belief, Array], Array]  # (belief, obs) -> [S]: as networks read it
     labels: Array | None  # [K, ...]: h of each hypothesis; None: conjugate, there is no grid
 
 
@@ -94,13 +106,17 @@ def along(posterior: Posterior, obs: Array, action: Array, reward: Array) -> Bel
 # ---- a filter over hypotheses -----------------------------------------------------
 
 
+_BINS = 16  # parts of a grid whose masses are among the statistics
+
+
 def _filter(env: Env, num: int) -> Posterior:
+    spec = env.spec
     # evaluated here and now, also if `make` is called inside a function under jit
     with jax.ensure_compile_time_eval():
         tasks, log_prior = env.hypotheses(num)
         labels = jax.vmap(env.describe)(tasks)
         log_cell = 0.0
-        if not isinstance(env.spec.task, Categories):
+        if not isinstance(spec.task, Categories):
             gaps = np.linalg.norm(np.diff(np.asarray(labels), axis=0), axis=-1)
             log_cell = float(np.log(np.mean(gaps)))
 
@@ -117,7 +133,7 @@ def _filter(env: Env, num: int) -> Posterior:
         return Weights(log_probs - logsumexp(log_probs), memory)
 
     def log_prob_label(belief: Weights, h: Array) -> Array:
-        if isinstance(env.spec.task, Categories):
+        if isinstance(spec.task, Categories):
             same = jnp.all(labels == h, axis=-1)
             return logsumexp(jnp.where(same, belief.log_probs, -jnp.inf))
         nearest = jnp.argmin(jnp.sum(jnp.square(labels - h), axis=-1))
@@ -128,8 +144,8 @@ def _filter(env: Env, num: int) -> Posterior:
 
     def mean(belief: Weights) -> Array:
         values = labels
-        if isinstance(env.spec.task, Categories):
-            values = jax.nn.one_hot(labels, env.spec.task.classes)
+        if isinstance(spec.task, Categories):
+            values = jax.nn.one_hot(labels, spec.task.classes)
         return jnp.tensordot(jnp.exp(belief.log_probs), values, axes=1)
 
     def mode(belief: Weights, state: State | None = None) -> Task:
@@ -151,7 +167,35 @@ def _filter(env: Env, num: int) -> Posterior:
     def entropy(belief: Weights) -> Array:
         return -jnp.sum(jnp.exp(belief.log_probs) * belief.log_probs)
 
-    return Posterior(init, update, log_prob, log_prob_label, mean, mode, sample, entropy, labels)
+    goal = heads.label_head(spec.goal)
+    bins = np.array_split(np.arange(len(log_prior)), _BINS)
+    starts = np.asarray([part[0] for part in bins if len(part)])
+
+    def statistics(belief: Weights, obs: Array) -> Array:
+        """Of what the expert would head for: marginals, or moments, the most probable and
+        the masses of equal parts of the grid."""
+        goals = jax.vmap(env.goal, in_axes=(None, 0))(obs, tasks)
+        probs = jnp.exp(belief.log_probs)
+        if isinstance(spec.goal, Categories):
+            values = jax.nn.one_hot(goals, spec.goal.classes)
+            marginals = jnp.tensordot(probs, values, axes=1)
+            return goal.summary(jnp.log(marginals + 1e-6).reshape(-1), obs)
+        assert isinstance(spec.goal, Reals)
+        mean = probs @ goals
+        deviation = jnp.sqrt(jnp.maximum(probs @ jnp.square(goals) - jnp.square(mean), 0.0))
+        likely = goals[jnp.argmax(belief.log_probs)]
+        return jnp.concatenate(
+            [
+                goal.embed(mean, obs),
+                deviation / jnp.asarray(spec.goal.scale),
+                goal.embed(likely, obs),
+                jnp.add.reduceat(probs, starts),
+            ]
+        )
+
+    return Posterior(
+        init, update, log_prob, log_prob_label, mean, mode, sample, entropy, statistics, labels
+    )
 
 
 def _take(tasks: Task, index: Array) -> Task:
@@ -200,4 +244,14 @@ def _conjugate(env: Env) -> Posterior:
         each = betaln(a, b) - (a - 1) * digamma(a) - (b - 1) * digamma(b)
         return jnp.sum(each + (a + b - 2) * digamma(a + b))
 
-    return Posterior(init, update, log_prob, log_prob_label, mean, mode, sample, entropy, None)
+    def statistics(belief: Counts, obs: Array) -> Array:
+        """Mean and deviation of each arm, in deviations of the prior."""
+        del obs
+        pulls = belief.wins + belief.losses + 2
+        p = mean(belief)
+        deviation = jnp.sqrt(p * (1 - p) / (pulls + 1))
+        return jnp.concatenate([p - 0.5, deviation]) * np.sqrt(12.0)
+
+    return Posterior(
+        init, update, log_prob, log_prob_label, mean, mode, sample, entropy, statistics, None
+    )

@@ -27,6 +27,17 @@ def discounts(gamma: float, terminated: Array, task_end: Array, *, beyond: bool)
     return gamma * (1.0 - over)
 
 
+def lambda_returns(value: Array, reward: Array, discount: Array, *, lambda_: float) -> Array:
+    """Targets for V(x_t), [T, B]: values plus generalised advantages (Schulman et al. 2016).
+
+    Args:
+      value: [T + 1, B]; reward, discount: [T, B].
+      lambda_: decay of the traces.
+    """
+    per_stream = jax.vmap(rlax.lambda_returns, in_axes=(1, 1, 1, None), out_axes=1)
+    return jax.lax.stop_gradient(per_stream(reward, discount, value[1:], lambda_))
+
+
 def retrace(
     q: Array,
     value_next: Array,

@@ -31,9 +31,10 @@ Act = Callable[[Core, AgentInput, Key], tuple[Core, Array, Array]]
 
 
 class Teacher(NamedTuple):
-    """What says the label at each step, unbatched. It may follow the history (`observe`)."""
+    """What says the label at each step, unbatched. It may follow the history."""
 
-    label: Callable[[Any, Key, State, Task], Array]  # (memory, key, state, task) -> h
+    # (memory, key, inputs, state, task) -> (memory, h)
+    label: Callable[[Any, Key, AgentInput, State, Task], tuple[Any, Array]]
     init: Callable[[], Any] = tuple  # () -> memory
     # (memory, obs, action, reward, next_obs) -> memory
     observe: Callable[..., Any] = lambda memory, *_: memory
@@ -96,7 +97,8 @@ def _play(
         lesson, h = loop.lesson, ()
         if teach is not None:
             keys = jax.random.split(label_key, batch)
-            h = jax.vmap(teach.label)(lesson, keys, loop.state, tasks)
+            seen = jax.tree.map(lambda leaf: leaf[0], loop.inputs)
+            lesson, h = jax.vmap(teach.label)(lesson, keys, seen, loop.state, tasks)
         obs, state, reward, terminated = each(env.step, step_key, loop.state, action, tasks)
         if observe is not None:
             memory = observe(memory, loop.inputs.obs[0], action, reward, obs)

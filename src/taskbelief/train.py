@@ -1,4 +1,7 @@
-"""The one compiled step: collect meta-episodes, remember them, learn."""
+"""The one compiled step: collect meta-episodes, remember them, learn.
+
+An on-policy learner gets what was just played, once, and nothing is remembered.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,9 @@ class Config:
     envs: int = 32
     """meta-episodes collected side by side in each iteration, each on a fresh training task"""
     updates: int = 8
-    """learner updates per iteration"""
+    """learner updates per iteration (off-policy learners)"""
     batch: int = 32
-    """meta-episodes per update"""
+    """meta-episodes per update (off-policy learners)"""
     replay_rows: int = 4096
     """meta-episodes kept (a multiple of `envs`)"""
     warmup: int = 4
@@ -32,7 +35,7 @@ class TrainState(NamedTuple):
     """Everything that the future depends on."""
 
     learner: Any  # the learner's own state, with `params`
-    replay: Replay
+    replay: Replay | None  # None: the learner is on-policy
     key: Key
     iteration: Array  # [] int32
     env_steps: Array  # [] int32: agent steps taken in the environment so far
@@ -67,6 +70,9 @@ def make(env: Env, agent: Agent, learner: Learner, teach: Teacher, config: Confi
     def init(key: Key) -> TrainState:
         learner_key, warm_key, key = jax.random.split(key, 3)
         state = learner.init(learner_key)
+        if learner.on_policy:
+            zero = jnp.zeros((), jnp.int32)
+            return TrainState(state, None, key, zero, jnp.zeros_like(zero))
         example = jax.eval_shape(lambda: collect(state.params, warm_key))
         memory = replay.init(config.replay_rows, example)
 
@@ -82,19 +88,23 @@ def make(env: Env, agent: Agent, learner: Learner, teach: Teacher, config: Confi
     def step(state: TrainState) -> tuple[TrainState, Metrics]:
         collect_key, learn_key, key = jax.random.split(state.key, 3)
         batch = collect(state.learner.params, collect_key)
-        memory = replay.add(state.replay, batch)
+        if state.replay is None:
+            learner_state, metrics = learner.update(state.learner, batch, learn_key)
+            memory = None
+        else:
+            memory = replay.add(state.replay, batch)
+            learner_state, metrics = learn_off_policy(state.learner, memory, learn_key)
+        metrics["return"] = jnp.mean(jnp.sum(batch.reward, axis=0))
+        env_steps = state.env_steps + batch.reward.size
+        return TrainState(learner_state, memory, key, state.iteration + 1, env_steps), metrics
 
+    def learn_off_policy(state: Any, memory: Replay, key: Key) -> tuple[Any, Metrics]:
         def learn(learner_state: object, key: Key) -> tuple[object, Metrics]:
             sample_key, update_key = jax.random.split(key)
             rows = replay.sample(memory, sample_key, config.batch)
             return learner.update(learner_state, rows, update_key)
 
-        learner_state, metrics = jax.lax.scan(
-            learn, state.learner, jax.random.split(learn_key, config.updates)
-        )
-        metrics = jax.tree.map(jnp.mean, metrics)
-        metrics["return"] = jnp.mean(jnp.sum(batch.reward, axis=0))
-        env_steps = state.env_steps + batch.reward.size
-        return TrainState(learner_state, memory, key, state.iteration + 1, env_steps), metrics
+        state, metrics = jax.lax.scan(learn, state, jax.random.split(key, config.updates))
+        return state, jax.tree.map(jnp.mean, metrics)
 
     return Train(init, step)

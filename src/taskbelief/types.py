@@ -155,7 +155,7 @@ class Env(Protocol):
         """The action of a scripted policy that knows w."""
         ...
 
-    def goal(self, state: State, task: Task) -> Array:
+    def goal(self, obs: Array, task: Task) -> Array:
         """What the expert heads for now, in the family `spec.goal`: its action before control."""
         ...
 
@@ -220,6 +220,29 @@ class Trajectory(NamedTuple):
     label: Label  # [T, B, ...]
 
 
+# ---- What can be known of the task -----------------------------------------------
+
+
+class ExactFilter(Protocol):
+    """The exact posterior over tasks, as far as an agent may have it (see posterior.py).
+
+    Unbatched; beliefs are pytrees.
+    """
+
+    @property
+    def init(self) -> Callable[[], Any]: ...
+
+    @property
+    def update(self) -> Callable[[Any, Array, Array, Array, Array], Any]:
+        """(belief, obs, action, reward, next_obs) -> belief."""
+        ...
+
+    @property
+    def statistics(self) -> Callable[[Any, Array], Array]:
+        """(belief, obs) -> [S] float32: the belief as networks read it."""
+        ...
+
+
 # ---- Agents and learners ----------------------------------------------------------
 
 
@@ -245,6 +268,7 @@ class Agent(NamedTuple):
     aux_loss: Callable[[Params, Features, Label], tuple[Array, Metrics]]
     # log-likelihood of labels under the agent's own belief, [T, B]; None: it has no head
     belief_log_prob: Callable[[Params, Features, Label], Array] | None = None
+    stochastic: bool = False  # features are drawn, where `unroll` has a key
 
 
 class Learner(NamedTuple):
@@ -256,3 +280,5 @@ class Learner(NamedTuple):
     init: Callable[[Key], Any]
     act: Callable[[Params, Core, AgentInput, Key | None], tuple[Core, Array, Array]]
     update: Callable[[Any, Trajectory, Key], tuple[Any, Metrics]]
+    on_policy: bool = False  # updates want what the present policy has just played
+    steps: int = 1  # of the optimiser in one update

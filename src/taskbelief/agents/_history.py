@@ -1,4 +1,4 @@
-"""The recurrent trunk that agents share: inputs, encoder, core."""
+"""The recurrent trunk that agents share: inputs, encoder, core, bottleneck."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from taskbelief.networks import cores, heads
-from taskbelief.types import AgentInput, Array, Core, EnvSpec
+from taskbelief.networks.bottleneck import Bottleneck
+from taskbelief.types import AgentInput, Array, Core, EnvSpec, Features, Key, Metrics
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,15 @@ class Config:
     """units of the core"""
     encoder: int = 64
     """units of the layer before the core"""
+    bottleneck_beta: float = 0.0
+    """price of a nat per step that the memory keeps (information bottleneck); 0: none"""
+    bottleneck_size: int = 32
+    """units of the bottleneck"""
+
+    @property
+    def memory_size(self) -> int:
+        """Units of what is remembered."""
+        return self.bottleneck_size if self.bottleneck_beta else self.hidden
 
 
 def read(spec: EnvSpec, inputs: AgentInput) -> Array:
@@ -50,7 +60,24 @@ class History(nnx.Module):
         self.encoder = nnx.Linear(read_dim(spec), config.encoder, rngs=rngs)
         core = cores.CORES[config.core]
         self.core = core(config.encoder, config.hidden, spec.task_steps, rngs=rngs)
+        self.beta = config.bottleneck_beta
+        self.bottleneck = (
+            Bottleneck(config.hidden, config.bottleneck_size, rngs=rngs) if self.beta else None
+        )
 
-    def __call__(self, core: Core, x: Array, reset: Array) -> tuple[Core, Array]:
-        """x [T, B, D], reset [T, B] -> (core, memory [T, B, H])."""
-        return self.core(core, jax.nn.relu(self.encoder(x)), reset)
+    def __call__(
+        self, core: Core, x: Array, reset: Array, key: Key | None
+    ) -> tuple[Core, Array, Array]:
+        """x [T, B, D], reset [T, B] -> (core, memory [T, B, memory_size], its price [T, B])."""
+        core, memory = self.core(core, jax.nn.relu(self.encoder(x)), reset)
+        if self.bottleneck is None:
+            return core, memory, jnp.zeros(x.shape[:2])
+        memory, kl = self.bottleneck(memory, key)
+        return core, memory, self.beta * kl
+
+
+def bottleneck_metrics(config: Config, features: Features) -> Metrics:
+    """What the bottleneck lets through, nats per step."""
+    if not config.bottleneck_beta:
+        return {}
+    return {"bottleneck_kl": jnp.mean(features.loss) / config.bottleneck_beta}

@@ -44,10 +44,13 @@ class _Network(nnx.Module):
     def __init__(self, spec: EnvSpec, label: LabelSpec, config: Config, *, rngs: nnx.Rngs):
         self.history = _history.History(spec, config, rngs=rngs)
         num_params = heads.label_head(label).num_params
-        self.head = MLP([config.hidden, config.head_hidden, num_params], rngs=rngs, last_scale=0.1)
+        sizes = [config.memory_size, config.head_hidden, num_params]
+        self.head = MLP(sizes, rngs=rngs, last_scale=0.1)
 
-    def remember(self, core: Core, x: Array, reset: Array) -> tuple[Core, Array]:
-        return self.history(core, x, reset)
+    def remember(
+        self, core: Core, x: Array, reset: Array, key: Key | None
+    ) -> tuple[Core, Array, Array]:
+        return self.history(core, x, reset, key)
 
     def predict(self, memory: Array) -> Array:
         return self.head(memory)
@@ -64,21 +67,24 @@ def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
     def unroll(
         params: Params, core: Core, inputs: AgentInput, key: Key | None
     ) -> tuple[Core, Features]:
-        del key
         x = _history.read(spec, inputs)
-        core, memory = network.apply(params, core, x, inputs.task_start, method="remember")
+        core, memory, price = network.apply(
+            params, core, x, inputs.task_start, key, method="remember"
+        )
         parts = [memory, x]
         if config.read_prediction:
             prediction = network.apply(params, memory, method="predict")
             parts.append(jax.lax.stop_gradient(head.summary(prediction, inputs.obs)))
         features = jnp.concatenate(parts, axis=-1)
-        return core, Features(features, features, memory, jnp.zeros(x.shape[:2]))
+        return core, Features(features, features, memory, price)
 
     def belief_log_prob(params: Params, features: Features, label: Label) -> Array:
         return head.log_prob(network.apply(params, features.belief, method="predict"), label.h)
 
     def aux_loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
         nll = -jnp.mean(belief_log_prob(params, features, label))
-        return config.aux_weight * nll, {"belief_nll": nll}
+        metrics = _history.bottleneck_metrics(config, features)
+        return config.aux_weight * nll, {"belief_nll": nll, **metrics}
 
-    return Agent(network.init, initial_core, unroll, aux_loss, belief_log_prob)
+    stochastic = config.bottleneck_beta > 0
+    return Agent(network.init, initial_core, unroll, aux_loss, belief_log_prob, stochastic)

@@ -39,14 +39,14 @@ def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
     def unroll(
         params: Params, core: Core, inputs: AgentInput, key: Key | None
     ) -> tuple[Core, Features]:
-        del key
         x = _history.read(spec, inputs)
-        core, memory = network.apply(params, core, x, inputs.task_start)
+        core, memory, price = network.apply(params, core, x, inputs.task_start, key)
         features = jnp.concatenate([memory, x], axis=-1)
-        return core, Features(features, features, memory, jnp.zeros(x.shape[:2]))
+        return core, Features(features, features, memory, price)
 
     def aux_loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
-        del params, features, label
-        return jnp.zeros(()), {}
+        del params, label
+        return jnp.zeros(()), _history.bottleneck_metrics(config, features)
 
-    return Agent(network.init, initial_core, unroll, aux_loss)
+    stochastic = config.bottleneck_beta > 0
+    return Agent(network.init, initial_core, unroll, aux_loss, stochastic=stochastic)

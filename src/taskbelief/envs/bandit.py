@@ -93,9 +93,9 @@ class Bandit:
         del key, state
         return jnp.argmax(task.probabilities).astype(jnp.int32)
 
-    def goal(self, state: State, task: Task) -> Array:
+    def goal(self, obs: Array, task: Task) -> Array:
         """The best arm, [1]."""
-        del state
+        del obs
         return jnp.argmax(task.probabilities, keepdims=True).astype(jnp.int32)
 
     def distance(self, state: State, task: Task) -> Array:

@@ -135,9 +135,9 @@ class NoisyTarget:
         action = force / self.force
         return action / jnp.maximum(1.0, jnp.max(jnp.abs(action)))  # keep the direction
 
-    def goal(self, state: State, task: Task) -> Array:
+    def goal(self, obs: Array, task: Task) -> Array:
         """The target's position, [2], in radii."""
-        del state
+        del obs
         return task.target
 
     def distance(self, state: State, task: Task) -> Array:

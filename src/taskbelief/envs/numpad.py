@@ -230,7 +230,7 @@ class Numpad:
         self, state: State, pressed: Array, forgiven: Array, task: Task
     ) -> tuple[State, Array]:
         """Lights and payment after the pad in contact was pressed (if it was)."""
-        right = state.contact == self._next_pad(state, task)
+        right = state.contact == self._next_pad(state.progress, task)
         after_mistake = jnp.where(forgiven, state.progress, 0)
         progress = jnp.where(right, state.progress + 1, after_mistake)
         paid = progress > state.earned
@@ -245,9 +245,14 @@ class Numpad:
         )
         return state, (pressed & paid).astype(jnp.float32)
 
-    def _next_pad(self, state: State, task: Task) -> Array:
+    def _next_pad(self, progress: Array, task: Task) -> Array:
         """By comparison, not indexing: a CPU does this for hundreds of hypotheses at once."""
-        return jnp.sum(jnp.where(jnp.arange(self.length) == state.progress, task.sequence, 0))
+        return jnp.sum(jnp.where(jnp.arange(self.length) == progress, task.sequence, 0))
+
+    def _progress(self, obs: Array) -> Array:
+        """How many pads are lit, [] int32, as observed."""
+        pads = self.size**2
+        return jnp.argmax(obs[4 + pads : 4 + pads + self.length]).astype(jnp.int32)
 
     def _observe(self, state: State, task: Task) -> Array:
         """[position 2, velocity 2, lights, one-hots of how many are lit and of the pad pressed
@@ -284,9 +289,9 @@ class Numpad:
         action = action / jnp.maximum(1.0, jnp.max(jnp.abs(action)))  # keep the direction
         return jnp.append(action, -1.0) if self.jump else action
 
-    def goal(self, state: State, task: Task) -> Array:
+    def goal(self, obs: Array, task: Task) -> Array:
         """The next pad of the sequence, [1]."""
-        return self._next_pad(state, task)[None]
+        return self._next_pad(self._progress(obs), task)[None]
 
     def distance(self, state: State, task: Task) -> Array:
         """To the next pad of the sequence, in pad spacings; off it and back, if already on it."""
@@ -299,7 +304,7 @@ class Numpad:
         A pad under the ball is not pressed again until the ball has left it: the way then
         leads to the gap beside it first, on the side of the middle column.
         """
-        pad = self._next_pad(state, task)
+        pad = self._next_pad(state.progress, task)
         centre = jnp.asarray(self._coordinates)[pad]
         inwards = jnp.where(centre[0] > 0, -0.5, 0.5)
         gap = centre + jnp.stack([inwards, jnp.zeros(())])
@@ -317,11 +322,10 @@ class Numpad:
     ) -> tuple[Memory, Array]:
         """0 where `task` explains lights, payment and cue, about minus infinity elsewhere."""
         pads = self.size**2
-        count = slice(4 + pads, 4 + pads + self.length)
         state = State(
             position=obs[:2],
             velocity=obs[2:4],
-            progress=jnp.argmax(obs[count]).astype(jnp.int32),
+            progress=self._progress(obs),
             earned=memory.earned,
             contact=self._contact_before(memory, obs[:2]),
             pressed=jnp.full((), -1, jnp.int32),
@@ -331,7 +335,7 @@ class Numpad:
         bits_after = jnp.sum(
             jnp.where(next_obs[4 : 4 + pads, None] > 0.5, _bits(jnp.arange(pads), pads), 0), axis=0
         )
-        count_after = jnp.argmax(next_obs[count])
+        count_after = self._progress(next_obs)
         bits = _bits(task.sequence, pads)
 
         def explains(forgiven: bool) -> tuple[State, Array]:
@@ -344,7 +348,7 @@ class Numpad:
         if self.mercy_share:  # a light that stayed on tells of mercy, not of the task
             explained |= explains(True)[1]
         if self.cues != "none":
-            shown = obs[count.stop + pads :].reshape(self._cued_pads, pads)
+            shown = obs[4 + pads + self.length + pads :].reshape(self._cued_pads, pads)
             one_hots = jax.nn.one_hot(task.sequence, pads)
             expected = one_hots if self.cues == "first" else one_hots[state.progress][None]
             explained &= jnp.all((jnp.sum(shown, -1) == 0) | jnp.all(shown == expected, -1))
@@ -390,7 +394,7 @@ class Numpad:
 
 
 def _bits(index: Array, num: int) -> Array:
-    """One bit for each `index` [K] below `num`, over as many words as it takes: int32 [K, words]."""
+    """One bit for each `index` [K] below `num`, in as many words as it takes: int32 [K, words]."""
     words = jnp.arange(-(-num // 31))
     return jnp.where(index[:, None] // 31 == words, 1 << (index[:, None] % 31), 0)
 

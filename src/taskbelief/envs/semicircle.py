@@ -150,9 +150,9 @@ class Semicircle:
         speed = jnp.where(backwards, -1.0, 1.0) * jnp.cos(turn)
         return jnp.clip(jnp.stack([speed, turn / per_step]), -1.0, 1.0)
 
-    def goal(self, state: State, task: Task) -> Array:
+    def goal(self, obs: Array, task: Task) -> Array:
         """The target's position, [2], in radii."""
-        del state
+        del obs
         return self._target(task)
 
     def distance(self, state: State, task: Task) -> Array:

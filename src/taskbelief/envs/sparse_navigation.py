@@ -118,9 +118,9 @@ class SparseNavigation:
         action = (task.goal - state.position) / self.step_size
         return action / jnp.maximum(1.0, jnp.max(jnp.abs(action)))  # keep the direction
 
-    def goal(self, state: State, task: Task) -> Array:
+    def goal(self, obs: Array, task: Task) -> Array:
         """Where the goal is, [2], in radii."""
-        del state
+        del obs
         return task.goal
 
     def distance(self, state: State, task: Task) -> Array:

@@ -19,6 +19,7 @@ import optax
 from flax import nnx
 
 from taskbelief import returns
+from taskbelief.learners import _features
 from taskbelief.networks import functional, heads
 from taskbelief.networks.torsos import MLP
 from taskbelief.types import (
@@ -95,7 +96,7 @@ class _Heads(nnx.Module):
 def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: int = 1) -> Learner:
     """The learner for `agent`; `total_updates` is the length of the learning-rate schedule."""
     action_head = heads.action_head(spec.action)
-    network = functional(lambda rngs: _Heads(spec, _feature_sizes(spec, agent), config, rngs=rngs))
+    network = functional(lambda rngs: _Heads(spec, _features.sizes(spec, agent), config, rngs=rngs))
     schedule = optax.linear_schedule(
         config.learning_rate, config.learning_rate * config.learning_rate_end, total_updates
     )
@@ -203,21 +204,3 @@ def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: 
         ), metrics
 
     return Learner(init, act, update)
-
-
-def _feature_sizes(spec: EnvSpec, agent: Agent) -> tuple[int, int]:
-    """Widths of the actor's and the critic's features, without computing them."""
-    action = heads.action_head(spec.action)
-    inputs = AgentInput(
-        obs=jnp.zeros((1, 1, spec.obs_dim)),
-        prev_action=action.none(1, 1),
-        prev_reward=jnp.zeros((1, 1)),
-        episode_start=jnp.ones((1, 1), bool),
-        task_start=jnp.ones((1, 1), bool),
-    )
-
-    def features(key: Key) -> Features:
-        return agent.unroll(agent.init(key), agent.initial_core(1), inputs, None)[1]
-
-    shapes = jax.eval_shape(features, jax.random.key(0))
-    return shapes.actor.shape[-1], shapes.critic.shape[-1]

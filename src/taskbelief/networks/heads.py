@@ -57,6 +57,10 @@ class ActionHead(Protocol):
         """As networks read it: [..., embed_dim]."""
         ...
 
+    def entropy(self, params: Array, key: Key) -> Array:
+        """[...] nats: exact for discrete actions, an unbiased sample for continuous ones."""
+        ...
+
     def expect(self, params: Array, q: ActionValue, key: Key, samples: int) -> tuple[Array, Array]:
         """(E[q], entropy) under the policy, each [...].
 
@@ -116,6 +120,10 @@ class SquashedNormal:
 
     def embed(self, action: Array) -> Array:
         return action
+
+    def entropy(self, params: Array, key: Key) -> Array:
+        normal = self._normal(params)
+        return -self._squashed_log_prob(normal, normal.sample(seed=key))
 
     def expect(self, params: Array, q: ActionValue, key: Key, samples: int) -> tuple[Array, Array]:
         normal = self._normal(params)
@@ -186,11 +194,15 @@ class Softmax:
     def embed(self, action: Array) -> Array:
         return jax.nn.one_hot(action, self.num)
 
-    def expect(self, params: Array, q: ActionValue, key: Key, samples: int) -> tuple[Array, Array]:
-        del key, samples
+    def entropy(self, params: Array, key: Key) -> Array:
+        del key
         log_probs = jax.nn.log_softmax(params)
-        probs = jnp.exp(log_probs)
-        return jnp.sum(probs * q.each(), axis=-1), -jnp.sum(probs * log_probs, axis=-1)
+        return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+
+    def expect(self, params: Array, q: ActionValue, key: Key, samples: int) -> tuple[Array, Array]:
+        del samples
+        probs = jnp.exp(jax.nn.log_softmax(params))
+        return jnp.sum(probs * q.each(), axis=-1), self.entropy(params, key)
 
     def q_network(self, in_features: int, hidden: Sequence[int], *, rngs: nnx.Rngs) -> nnx.Module:
         return _DiscreteQ(in_features, self.num, hidden, rngs=rngs)

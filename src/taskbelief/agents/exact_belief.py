@@ -1,0 +1,74 @@
+"""Acts on the exact posterior: what a policy can learn when inference is perfect [ours].
+
+Actor and critic are feed-forward and read x and statistics of the posterior, which is filtered
+along the history. Against `belief` it tells an inference fault from a policy fault; against the
+scripted explorer, how much planning for information is worth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from taskbelief.agents import _history
+from taskbelief.types import (
+    Agent,
+    AgentInput,
+    Array,
+    Core,
+    EnvSpec,
+    ExactFilter,
+    Features,
+    Key,
+    Label,
+    LabelSpec,
+    Metrics,
+    Params,
+)
+
+NEEDS_POSTERIOR = True  # `make` is handed the environment's posterior too
+
+
+@dataclass(frozen=True)
+class Config:
+    hypotheses: int = 256
+    """size of the grid of tasks, where there are infinitely many"""
+
+
+def make(spec: EnvSpec, label: LabelSpec, config: Config, exact: ExactFilter) -> Agent:
+    """The agent for environments like `spec`; `label` is not used, and nothing is trained."""
+    del label, config
+
+    def initial_core(batch: int) -> Core:
+        core = exact.init(), jnp.zeros(spec.obs_dim)
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), core)
+
+    def follow(core: Core, now: AgentInput) -> tuple[Core, Array]:
+        """One step of one meta-episode: the last transition is now complete."""
+        belief, obs = core
+        after = exact.update(belief, obs, now.prev_action, now.prev_reward, now.obs)
+        # What came after the last step of an episode, a reset has hidden.
+        after = _choose(now.episode_start, belief, after)
+        belief = _choose(now.task_start, exact.init(), after)
+        return (belief, now.obs), exact.statistics(belief, now.obs)
+
+    def unroll(
+        params: Params, core: Core, inputs: AgentInput, key: Key | None
+    ) -> tuple[Core, Features]:
+        del params, key
+        core, known = jax.lax.scan(jax.vmap(follow), core, inputs)
+        x = _history.read(spec, inputs)
+        features = jnp.concatenate([known, x], axis=-1)
+        return core, Features(features, features, known, jnp.zeros(x.shape[:2]))
+
+    def aux_loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
+        del params, features, label
+        return jnp.zeros(()), {}
+
+    return Agent(lambda key: {}, initial_core, unroll, aux_loss)
+
+
+def _choose(condition: Array, yes: object, no: object) -> object:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

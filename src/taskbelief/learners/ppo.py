@@ -1,0 +1,211 @@
+"""PPO: on-policy actor-critic on recurrent features (Schulman et al. 2017).
+
+Clipped objective, clipped values, generalised advantage estimation (Schulman et al. 2016)
+and an entropy bonus; minibatches are whole meta-episodes, so that every unroll starts from
+the zero core. The batch is what the present policy has just played.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+import rlax
+from flax import nnx
+
+from taskbelief import returns
+from taskbelief.learners import _features
+from taskbelief.networks import functional, heads
+from taskbelief.networks.torsos import MLP
+from taskbelief.types import (
+    Agent,
+    AgentInput,
+    Array,
+    Core,
+    EnvSpec,
+    Key,
+    Learner,
+    Metrics,
+    Params,
+    Trajectory,
+)
+
+ON_POLICY = True  # learns from what was just played, once
+
+
+@dataclass(frozen=True)
+class Config:
+    actor_hidden: int = 64
+    """units of each of the actor's two hidden layers"""
+    critic_hidden: int = 64
+    """units of each of the critic's two hidden layers"""
+    gamma: float = 0.97
+    """discount per step"""
+    lambda_: float = 0.95
+    """of generalised advantage estimation"""
+    bootstrap_at_task_end: bool = True
+    """running out of time is no end: the value of the last state stands for what follows"""
+    epochs: int = 4
+    """passes over each batch"""
+    minibatches: int = 4
+    """parts of the batch, of whole meta-episodes; one update each"""
+    clip: float = 0.2
+    """largest change of the probability ratio that still pays"""
+    value_clip: float = 0.2
+    """largest change of a value, in deviations of the batch's returns, that still pays; 0: any"""
+    value_weight: float = 0.5
+    """weight of the critic's loss beside the actor's"""
+    entropy_cost: float = 0.01
+    """weight of a nat of policy entropy beside normalised advantages"""
+    learning_rate: float = 1e-3
+    """of Adam"""
+    learning_rate_end: float = 0.1
+    """share of the learning rate left when training ends (linear decay)"""
+    max_gradient_norm: float = 0.5
+    """the gradient of all parameters is scaled down to this norm"""
+
+
+class LearnerState(NamedTuple):
+    params: Params
+    optimiser: optax.OptState
+
+
+class _Heads(nnx.Module):
+    def __init__(self, spec: EnvSpec, sizes: tuple[int, int], config: Config, *, rngs: nnx.Rngs):
+        action = heads.action_head(spec.action)
+        width = config.actor_hidden
+        self.actor = MLP([sizes[0], width, width, action.num_params], rngs=rngs, last_scale=0.01)
+        width = config.critic_hidden
+        self.critic = MLP([sizes[1], width, width, 1], rngs=rngs, last_scale=0.1)
+
+    def policy(self, features: Array) -> Array:
+        return self.actor(features)
+
+    def value(self, features: Array) -> Array:
+        return self.critic(features)[..., 0]
+
+
+def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: int = 1) -> Learner:
+    """The learner for `agent`; `total_updates` is the length of the learning-rate schedule, in
+    batches.
+
+    Raises:
+      ValueError: the agent's features are random (an information bottleneck): the probability
+        ratio of an action would then be one of different features.
+    """
+    if agent.stochastic:
+        raise ValueError(
+            "ppo does not go with an information bottleneck (agent.bottleneck_beta): the ratio of"
+            " probabilities would be one of different features; svg0 does"
+        )
+    action_head = heads.action_head(spec.action)
+    network = functional(lambda rngs: _Heads(spec, _features.sizes(spec, agent), config, rngs=rngs))
+    passes = config.epochs * config.minibatches
+    schedule = optax.linear_schedule(
+        config.learning_rate,
+        config.learning_rate * config.learning_rate_end,
+        total_updates * passes,
+    )
+    optimiser = optax.chain(
+        optax.clip_by_global_norm(config.max_gradient_norm), optax.adam(schedule, eps=1e-5)
+    )
+
+    def init(key: Key) -> LearnerState:
+        agent_key, heads_key = jax.random.split(key)
+        params = {"agent": agent.init(agent_key), "heads": network.init(heads_key)}
+        return LearnerState(params, optimiser.init(params))
+
+    def act(
+        params: Params, core: Core, inputs: AgentInput, key: Key | None
+    ) -> tuple[Core, Array, Array]:
+        core, features = agent.unroll(params["agent"], core, inputs, None)
+        policy = network.apply(params["heads"], features.actor[0], method="policy")
+        action = action_head.mode(policy) if key is None else action_head.sample(policy, key)
+        return core, action, action_head.log_prob(policy, action)
+
+    def loss(
+        params: Params, batch: Trajectory, value_before: Array, target: Array, key: Key
+    ) -> tuple[Array, Metrics]:
+        """`value_before`, `target`: [T, B]; advantages are their difference, normalised."""
+        core = agent.initial_core(batch.reward.shape[1])
+        inputs = jax.tree.map(lambda leaf: leaf[:-1], batch.inputs)
+        _, features = agent.unroll(params["agent"], core, inputs, None)
+        policy = network.apply(params["heads"], features.actor, method="policy")
+
+        advantage = target - value_before
+        advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-6)
+        log_ratio = action_head.log_prob(policy, batch.action) - batch.log_prob
+        ratio = jnp.exp(log_ratio)
+        actor_loss = rlax.clipped_surrogate_pg_loss(
+            ratio.reshape(-1), advantage.reshape(-1), config.clip
+        )
+        entropy = jnp.mean(action_head.entropy(policy, key))
+
+        value = network.apply(params["heads"], features.critic, method="value")
+        error = jnp.square(target - value)
+        scale = jnp.std(target) + 1e-6
+        if config.value_clip:
+            reach = config.value_clip * scale
+            near = value_before + jnp.clip(value - value_before, -reach, reach)
+            error = jnp.maximum(error, jnp.square(target - near))
+        # in deviations of the returns, whose size differs by orders between environments
+        critic_loss = 0.5 * jnp.mean(error) / jnp.square(scale)
+
+        aux_loss, aux_metrics = agent.aux_loss(params["agent"], features, batch.label)
+        total = (
+            actor_loss
+            + config.value_weight * critic_loss
+            - config.entropy_cost * entropy
+            + aux_loss
+        )
+        return total, {
+            "loss": total,
+            "critic_loss": critic_loss,
+            "actor_loss": actor_loss,
+            "entropy": entropy,
+            "kl": jnp.mean(ratio - 1.0 - log_ratio),  # of the policy from the one that played
+            "clipped": jnp.mean(jnp.abs(ratio - 1.0) > config.clip),
+            "value": jnp.mean(value),
+            **aux_metrics,
+        }
+
+    def _targets(params: Params, batch: Trajectory) -> tuple[Array, Array]:
+        """Values and lambda-returns under the parameters that played, [T, B] each."""
+        core = agent.initial_core(batch.reward.shape[1])
+        _, features = agent.unroll(params["agent"], core, batch.inputs, None)
+        value = network.apply(params["heads"], features.critic, method="value")  # [T + 1, B]
+        discount = returns.discounts(
+            config.gamma, batch.terminated, batch.task_end, beyond=config.bootstrap_at_task_end
+        )
+        target = returns.lambda_returns(value, batch.reward, discount, lambda_=config.lambda_)
+        return value[:-1], target
+
+    def update(state: LearnerState, batch: Trajectory, key: Key) -> tuple[LearnerState, Metrics]:
+        num = batch.reward.shape[1]
+        if num % config.minibatches:
+            raise ValueError(
+                f"minibatches {config.minibatches}: must divide the {num} meta-episodes of a batch"
+            )
+        value, target = _targets(state.params, batch)
+        whole = batch, value, target
+
+        def one(state: LearnerState, xs: tuple[Array, Key]) -> tuple[LearnerState, Metrics]:
+            index, key = xs
+            part = jax.tree.map(lambda leaf: leaf[:, index], whole)
+            gradient, metrics = jax.grad(loss, has_aux=True)(state.params, *part, key)
+            metrics["gradient_norm"] = optax.global_norm(gradient)
+            step, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
+            return LearnerState(optax.apply_updates(state.params, step), optimiser_state), metrics
+
+        order_key, loss_key = jax.random.split(key)
+        orders = jax.vmap(lambda key: jax.random.permutation(key, num))(
+            jax.random.split(order_key, config.epochs)
+        )
+        parts = orders.reshape(passes, num // config.minibatches)
+        state, metrics = jax.lax.scan(one, state, (parts, jax.random.split(loss_key, passes)))
+        return state, jax.tree.map(jnp.mean, metrics)
+
+    return Learner(init, act, update, on_policy=ON_POLICY, steps=passes)
