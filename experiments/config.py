@@ -166,24 +166,31 @@ def _names(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         names, _ = parser.parse_known_args(args)
     except argparse.ArgumentError as error:
         stop.wrong_usage(str(error))
-    allowed = {
-        "env": registry.names("envs"),
-        "agent": registry.names("agents"),
-        "learner": registry.names("learners"),
-        "preset": presets.SIZES,
-        "label": supervision.KINDS,
-        "core": tuple(cores.CORES),
-    }
-    for name, choices in allowed.items():
-        value = getattr(names, name)
-        if value is not None and value not in choices:
-            stop.wrong_usage(f"unknown --{name} {value!r}: {_choose(value, choices)}")
+    given = vars(names).items()
+    check_names({name: [value] for name, value in given if value is not None})
     if names.resume is None:
         names.env = names.env or "numpad"
         names.agent = names.agent or "aux_head"
         names.learner = names.learner or "svg0"
         names.preset = names.preset or ("cpu" if jax.default_backend() == "cpu" else "paper")
     return names, [_long(arg) for arg in args]
+
+
+def check_names(given: Mapping[str, Sequence[str]]) -> None:
+    """Ends the program where a name in one of the lists {flag: names} is not known."""
+    allowed = {
+        "env": registry.names("envs"),
+        "agent": registry.names("agents"),
+        "learner": registry.names("learners"),
+        "preset": presets.SIZES,
+        "label": ("", *supervision.KINDS),
+        "core": tuple(cores.CORES),
+    }
+    for name, choices in allowed.items():
+        for value in given.get(name, ()):
+            if value not in choices:
+                named = [choice for choice in choices if choice]
+                stop.wrong_usage(f"unknown --{name} {value!r}: {_choose(value, named)}")
 
 
 # flags with a short form, that not every agent has

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -14,6 +15,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import scipy.stats
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
@@ -24,9 +26,7 @@ _HOLDOUT, _TRAIN = "#1f6feb", "#d9730d"
 
 def curves(run: Path) -> None:
     """Draws the run's curves.png anew."""
-    rows = loggers.read(run / "metrics.csv")
-    names = list(rows[0]) if rows else []
-    data = {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+    data = _read(run)
     figure, ((score, quarters, belief), (critic, policy, speed)) = plt.subplots(
         2, 3, figsize=(14, 7.5), layout="constrained"
     )
@@ -85,6 +85,46 @@ def curves(run: Path) -> None:
     figure.savefig(new, dpi=90)
     plt.close(figure)
     os.replace(new, run / "curves.png")
+
+
+def compare(groups: Mapping[str, Sequence[Path]], path: Path) -> None:
+    """Hold-out scores of groups of runs that differ by their seed: mean, and Student's 95 %
+    interval over seeds. One panel for each environment, the first word of a group's name."""
+    envs = list(dict.fromkeys(name.split()[0] for name in groups))
+    figure, panels = plt.subplots(
+        1, len(envs), figsize=(5.5 * len(envs), 4.2), layout="constrained", squeeze=False
+    )
+    for env, axes in zip(envs, panels[0], strict=True):
+        own = {name: runs for name, runs in groups.items() if name.split()[0] == env}
+        for number, (name, runs) in enumerate(own.items()):
+            data = [_read(run) for run in runs]
+            measure = "eval/holdout/score"
+            if any(measure not in one for one in data):
+                measure = (
+                    "eval/train/score" if "eval/train/score" in data[0] else "eval/train/return"
+                )
+            lines = [_known(one, measure) for one in data]
+            length = min(len(x) for x, _ in lines)
+            x, y = lines[0][0][:length], np.stack([y[:length] for _, y in lines])
+            mean, colour = y.mean(axis=0), f"C{number}"
+            axes.plot(x, mean, color=colour, label=" ".join(name.split()[1:]), linewidth=1.6)
+            if len(y) > 1:
+                reach = scipy.stats.sem(y) * scipy.stats.t.ppf(0.975, len(y) - 1)
+                axes.fill_between(x, mean - reach, mean + reach, color=colour, alpha=0.15, lw=0)
+        _explorer(axes, _read(next(iter(own.values()))[0]))
+        axes.set(title=env, xlabel="agent steps", ylabel="hold-out score")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def _read(run: Path) -> dict[str, np.ndarray]:
+    rows = loggers.read(run / "metrics.csv")
+    names = list(rows[0]) if rows else []
+    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
 
 
 def _known(data: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,207 @@
+"""Trains every combination of some environments, agents, learners, labels and seeds.
+
+    python -m experiments.sweep --env bandit semicircle --agent belief baseline --seeds 0 1 2
+    python -m experiments.sweep --file sweep.toml --out sweeps/mine
+
+A cell is a run of experiments.run in the sweep's directory, with the preset for its
+combination; flags after "--" go to every run. Started again, a sweep leaves finished cells
+alone and resumes the others. At the end: results.csv, one row for each run; table.md, means and
+95 % intervals over seeds; curves.png. A file holds the same lists:
+
+    env = ["bandit", "semicircle"]
+    agent = ["belief", "baseline"]
+    seeds = [0, 1, 2]
+    flags = ["--steps", "1000000"]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.stats
+
+from experiments import config, figures, loggers, stop
+
+_LISTS = ("env", "agent", "learner", "label", "seeds")
+_DONE = "finished"  # a file in a run's directory
+_MEASURES = ("eval/holdout/score", "eval/train/score", "eval/holdout/score_over_explorer")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep."""
+
+    env: str
+    agent: str
+    learner: str
+    label: str  # "": as the preset has it
+    seed: int
+
+    @property
+    def name(self) -> str:
+        names = [self.env, self.agent, self.learner, self.label, f"s{self.seed}"]
+        return "-".join(part for part in names if part)
+
+    @property
+    def flags(self) -> list[str]:
+        label = ["--label", self.label] if self.label else []
+        names = ["--env", self.env, "--agent", self.agent, "--learner", self.learner]
+        return [*names, *label, "--seed", str(self.seed)]
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    args = list(sys.argv[1:] if args is None else args)
+    cut = args.index("--") if "--" in args else len(args)
+    cells, flags, out, jobs = _parse(args[:cut])
+    flags = flags + args[cut + 1 :]
+    out.mkdir(parents=True, exist_ok=True)
+    print(f"{len(cells)} runs, {jobs} at a time, in {out}")
+    with ThreadPoolExecutor(jobs) as pool:
+        for cell, outcome in pool.map(lambda cell: (cell, play(cell, out, flags)), cells):
+            print(f"{cell.name:60} {outcome}", flush=True)
+    rows = [row for cell in cells if (row := result(cell, out))]
+    if not rows:
+        stop.failed("no run has finished")
+    _write(rows, out)
+    print((out / "table.md").read_text())
+
+
+def _parse(args: Sequence[str]) -> tuple[list[Cell], list[str], Path, int]:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.sweep",
+        description="Trains every combination; flags after -- go to every run.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--file", type=Path, help="TOML with the lists below, and `flags`")
+    parser.add_argument("--env", nargs="+")
+    parser.add_argument("--agent", nargs="+")
+    parser.add_argument("--learner", nargs="+", help="default: svg0")
+    parser.add_argument("--label", nargs="+", help="default: as the preset has it")
+    parser.add_argument("--seeds", nargs="+", type=int, help="default: 0 1 2")
+    parser.add_argument("--out", type=Path, default=Path("sweeps/sweep"))
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    given = parser.parse_args(args)
+    lists: dict[str, list] = {"learner": ["svg0"], "label": [""], "seeds": [0, 1, 2], "flags": []}
+    if given.file is not None:
+        try:
+            read = tomllib.loads(given.file.read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            stop.wrong_usage(f"--file {given.file}: {error}")
+        if unknown := set(read) - {*_LISTS, "flags"}:
+            names = ", ".join(sorted(unknown))
+            allowed = ", ".join((*_LISTS, "flags"))
+            stop.wrong_usage(f"--file {given.file}: unknown {names}; choose from {allowed}")
+        lists |= read
+    lists |= {name: value for name in _LISTS if (value := getattr(given, name)) is not None}
+    for name in ("env", "agent"):
+        if not lists.get(name):
+            stop.wrong_usage(f"--{name}: name at least one")
+    if given.jobs < 1:
+        stop.wrong_usage(f"--jobs {given.jobs}: must be at least 1")
+    config.check_names(lists)
+    cells = [Cell(*values) for values in itertools.product(*(lists[name] for name in _LISTS))]
+    return cells, lists["flags"], given.out, given.jobs
+
+
+def play(cell: Cell, out: Path, flags: Sequence[str]) -> str:
+    """Trains one cell to its end, unless that has been done; says what came of it."""
+    run = out / cell.name
+    if (run / _DONE).exists():
+        return "was finished"
+    started = (run / "config.json").exists()
+    args = ["--resume", str(run)] if started else [*cell.flags, *flags, "--out", str(run)]
+    with (out / f"{cell.name}.log").open("a") as log:
+        status = subprocess.run(
+            [sys.executable, "-m", "experiments.run", *args],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
+        ).returncode
+    if status == 0:
+        (run / _DONE).touch()
+        return "finished"
+    last = (out / f"{cell.name}.log").read_text().strip().split("\n")[-1]
+    if status < 0 or status > 128:
+        stop.failed(f"{cell.name} was stopped; the same command continues")
+    return f"exit status {status}: {last}"
+
+
+def result(cell: Cell, out: Path) -> dict[str, object] | None:
+    """The row of a finished run; None: it has not finished."""
+    run = out / cell.name
+    if not (run / _DONE).exists():
+        return None
+    evaluated = [row for row in loggers.read(run / "metrics.csv") if row["eval/train/return"]]
+    last = evaluated[-1]
+    row: dict[str, object] = {
+        "env": cell.env,
+        "agent": cell.agent,
+        "learner": cell.learner,
+        "label": config.load(run).label,
+        "seed": cell.seed,
+        "run": cell.name,
+        "env_steps": int(last["env_steps"]),
+        "minutes": round(float(last["time/wall_seconds"]) / 60, 2),
+    }
+    for name, value in last.items():
+        if name.startswith("eval/") and value:
+            row[name] = float(value)
+    return row
+
+
+def _write(rows: list[dict[str, object]], out: Path) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with (out / "results.new").open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(out / "results.new", out / "results.csv")
+    (out / "table.md").write_text("\n".join(_table(rows)) + "\n")
+    groups = {name: [out / str(row["run"]) for row in group] for name, group in _groups(rows)}
+    figures.compare({" ".join(name): runs for name, runs in groups.items()}, out / "curves.png")
+
+
+def _groups(rows: list[dict[str, object]]) -> Iterator[tuple[tuple[str, ...], list[dict]]]:
+    """Runs that differ by nothing but their seed."""
+
+    def key(row: dict[str, object]) -> tuple[str, ...]:
+        return tuple(str(row[name]) for name in ("env", "agent", "learner", "label"))
+
+    ordered = sorted(rows, key=key)
+    return ((name, list(group)) for name, group in itertools.groupby(ordered, key))
+
+
+def _table(rows: list[dict[str, object]]) -> Iterator[str]:
+    titles = ("env", "agent", "learner", "label", "seeds", "steps", "minutes")
+    yield "| " + " | ".join((*titles, "hold-out", "training", "of the explorer's")) + " |"
+    yield "|" + "---|" * (len(titles) + len(_MEASURES))
+    for name, group in _groups(rows):
+        cells = [*name, str(len(group)), f"{group[0]['env_steps']:,}"]
+        cells.append(f"{np.mean([row['minutes'] for row in group]):.1f}")
+        for measure in _MEASURES:
+            values = [float(row[measure]) for row in group if measure in row]
+            cells.append(f"{np.mean(values):.2f} ± {interval(values):.2f}" if values else "-")
+        yield "| " + " | ".join(cells) + " |"
+
+
+def interval(values: Sequence[float]) -> float:
+    """Half the width of Student's 95 % interval of the mean; nan for a single value."""
+    if len(values) < 2:
+        return float("nan")
+    spread = scipy.stats.sem(values)
+    return float(spread * scipy.stats.t.ppf(0.975, len(values) - 1))
+
+
+if __name__ == "__main__":
+    main()
