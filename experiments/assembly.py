@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments import checkpoint, references, stop
 from experiments.config import RunConfig
 from experiments.config import load as config_of
-from taskbelief import evaluation, posterior, registry, rollout, supervision, train
+from taskbelief import comparison, evaluation, posterior, registry, rollout, supervision, train
 from taskbelief.evaluation import Evaluation, References
 from taskbelief.supervision import Expert
 from taskbelief.train import Train, TrainState
-from taskbelief.types import Agent, Array, Env, Learner, Metrics, Task
+from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics, Params, Task
 
 SPLITS = ("train", "holdout")
 
@@ -30,7 +31,7 @@ class Assembly(NamedTuple):
     train: Train  # its functions jitted, so that they are traced once
     tasks: Task  # [K, ...]: of the training set, then of the hold-out set
     train_tasks: int  # how many of them are of the training set
-    evaluate: Any  # (params, tasks, key) -> Evaluation, jitted
+    evaluate: Any  # (params, tasks, key) -> (Evaluation, KL [T, K] or None), jitted
     iterations: int  # of the whole run
     label: str  # the kind of label in use
     told_label: bool  # the agent sees it
@@ -69,6 +70,18 @@ def _assemble(config: RunConfig) -> Assembly:
     updates = 1 if on_policy else config.train.updates
     learner = learner_module.make(played.spec, agent, config.learner, iterations * updates)
     sets = [_first(env.task_set(split), config.evaluation_tasks) for split in SPLITS]
+    examiner = supervision.examiner(env, label, expert)
+    play = evaluation.make(played.at_test(), agent, learner, examiner)
+    compare = None
+    if config.belief_tasks and not revealed:
+        compare = comparison.make(env.at_test(), agent, learner, label)
+    compared = _first(sets[1], config.belief_tasks)
+
+    def _evaluate(params: Params, tasks: Task, key: Key) -> tuple[Evaluation, Array | None]:
+        play_key, compare_key = jax.random.split(key)
+        divergence = None if compare is None else compare(params, compared, compare_key)
+        return play(params, tasks, play_key), divergence
+
     training = train.make(played, agent, learner, teach, config.train)
     return Assembly(
         env=env.at_test(),
@@ -77,11 +90,7 @@ def _assemble(config: RunConfig) -> Assembly:
         train=Train(jax.jit(training.init), jax.jit(training.step)),
         tasks=jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *sets),
         train_tasks=rollout.batch_size(sets[0]),
-        evaluate=jax.jit(
-            evaluation.make(
-                played.at_test(), agent, learner, supervision.examiner(env, label, expert)
-            )
-        ),
+        evaluate=jax.jit(_evaluate),
         iterations=iterations,
         label=label,
         told_label=revealed,
@@ -179,9 +188,12 @@ def references_of(env: Env, run: Path) -> dict[str, References | None]:
 
 
 def scores(
-    parts: Assembly, references: dict[str, References | None], played: Evaluation
+    parts: Assembly,
+    references: dict[str, References | None],
+    evaluated: tuple[Evaluation, Array | None],
 ) -> dict[str, float]:
     """Of both task sets, named as in metrics.csv."""
+    played, divergence = evaluated
     row: dict[str, float] = {}
     # labels that name training tasks say nothing about others
     named = parts.label in supervision.OF_TRAINING_TASKS
@@ -194,6 +206,11 @@ def scores(
             of_split = of_split._replace(label_nll=None)
         found = evaluation.scores(of_split, references[split])
         row |= {f"eval/{split}/{name}": value for name, value in found.items()}
+    if divergence is not None:
+        kl = np.mean(np.asarray(divergence), axis=1)
+        row["eval/holdout/belief_kl"] = float(np.mean(kl))
+        for number, quarter in enumerate(np.array_split(kl, 4), start=1):
+            row[f"eval/holdout/belief_kl_quarter_{number}"] = float(np.mean(quarter))
     if "eval/train/score" in row and "eval/holdout/score" in row:
         row["eval/gap"] = row["eval/train/score"] - row["eval/holdout/score"]
     return row

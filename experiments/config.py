@@ -56,6 +56,9 @@ class RunConfig:
     """evaluations over the whole run, beside the one before training"""
     evaluation_tasks: int = 1000
     """at most this many tasks of each set are played in an evaluation"""
+    belief_tasks: int = 64
+    """hold-out tasks on which, at each evaluation, the learned belief is held against the exact
+    posterior (KL in nats per step); 0: none"""
 
 
 @dataclass(frozen=True)
@@ -235,7 +238,7 @@ def _check(config: RunConfig, options: Options) -> None:
     for name, value in sizes.items():
         if value < 1:
             stop.wrong_usage(f"--{name} {value}: must be at least 1")
-    for name in ("seed", "evaluations"):
+    for name in ("seed", "evaluations", "belief_tasks"):
         if getattr(config, name) < 0:
             stop.wrong_usage(f"--{name} {getattr(config, name)}: must not be negative")
     made, rows = config.train.envs, config.train.replay_rows

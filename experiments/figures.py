@@ -62,6 +62,8 @@ def curves(run: Path) -> None:
             _line(belief, data, name, f"hold-out, quarter {number}", _HOLDOUT, alpha=shade)
         _line(belief, data, "eval/train/label_nll", _words("train"), _TRAIN)
         belief.set(title="label negative log-likelihood (nats)")
+        kl = "hold-out, KL from the exact posterior"
+        _line(belief, data, "eval/holdout/belief_kl", kl, "#2da44e")
     else:
         belief.set_axis_off()
 

@@ -24,6 +24,7 @@ ALLOWED = {
     "agents": WORDS | {"networks"},
     "learners": WORDS | {"networks"},
     "evaluation": WORDS | MIDDLE,
+    "comparison": WORDS | MIDDLE,
     "train": WORDS | MIDDLE | {"agents", "learners"},
     "adapters": WORDS | MIDDLE,
     "__init__": {"registry"},

@@ -74,6 +74,7 @@ class Posterior(NamedTuple):
     entropy: Callable[[Belief], Array]  # [] nats: of the hypotheses, or differential (arms)
     statistics: Callable[[Belief, Array], Array]  # (belief, obs) -> [S]: as networks read it
     labels: Array | None  # [K, ...]: h of each hypothesis; None: conjugate, there is no grid
+    tasks: Task | None  # [K, ...]: the hypotheses
 
 
 def make(env: Env, num: int = 1000) -> Posterior:
@@ -194,7 +195,17 @@ def _filter(env: Env, num: int) -> Posterior:
         )
 
     return Posterior(
-        init, update, log_prob, log_prob_label, mean, mode, sample, entropy, statistics, labels
+        init,
+        update,
+        log_prob,
+        log_prob_label,
+        mean,
+        mode,
+        sample,
+        entropy,
+        statistics,
+        labels,
+        tasks,
     )
 
 
@@ -253,5 +264,5 @@ def _conjugate(env: Env) -> Posterior:
         return jnp.concatenate([p - 0.5, deviation]) * np.sqrt(12.0)
 
     return Posterior(
-        init, update, log_prob, log_prob_label, mean, mode, sample, entropy, statistics, None
+        init, update, log_prob, log_prob_label, mean, mode, sample, entropy, statistics, None, None
     )
