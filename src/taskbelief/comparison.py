@@ -28,8 +28,8 @@ from taskbelief.types import (
     Task,
 )
 
-# Draws from the posterior where labels cannot be listed.
-_SAMPLES = 64
+# Draws from the posterior where labels cannot be listed; the mean over tasks averages, too.
+_SAMPLES = 8
 
 # (params, posterior over time [T, ...], features [T, 1, ...], obs [T, D], key) -> KL [T]
 _Divergence = Callable[[Params, Belief, Features, Array, Key], Array]
@@ -41,8 +41,8 @@ def make(
     """(params, K tasks, key) -> KL(exact || learned) in nats, [T, K]; to be jitted.
 
     None where the two cannot be held against each other: the agent has no belief, or its
-    label is no function of the task alone (an expert's action) or says nothing of tasks that
-    were not trained on (an index).
+    label is no function of the task alone (an expert's action), says nothing of tasks that
+    were not trained on (an index), or has no posterior in closed form (a bandit's best arm).
 
     Args:
       env: as it is played, `env.at_test()`.
@@ -134,11 +134,13 @@ def _divergence(
     def of_goals(
         params: Params, beliefs: Belief, features: Features, obs: Array, key: Key
     ) -> Array:
-        """Over all goals: their exact marginals, or shares of draws (arms)."""
+        """Over all goals, which several hypotheses may share: their exact marginals."""
+        del key
         assert isinstance(family, Categories)
-        marginals = jax.vmap(lambda belief, obs, key: _marginals(env, exact, belief, obs, key))(
-            beliefs, obs, jax.random.split(key, len(obs))
-        )  # [T, classes]
+        per_task = jax.vmap(env.goal, in_axes=(None, 0))
+        goals = jax.vmap(per_task, in_axes=(0, None))(obs, exact.tasks)[..., 0]  # [T, K]
+        one_hots = jax.nn.one_hot(goals, family.classes)
+        marginals = jnp.einsum("tk,tkc->tc", jnp.exp(beliefs.log_probs), one_hots)
         each = jax.vmap(
             lambda goal: learned(params, features, jnp.full((len(obs), 1), goal, jnp.int32)),
             out_axes=1,
@@ -153,18 +155,7 @@ def _divergence(
         family = env.spec.goal
         if isinstance(family, Reals):
             return of_hypotheses
-        return of_goals if isinstance(family, Categories) and family.places == 1 else None
+        # P(best arm) of independent arms has no closed form
+        single = isinstance(family, Categories) and family.places == 1
+        return of_goals if single and exact.tasks is not None else None
     return None
-
-
-def _marginals(env: Env, exact: posterior.Posterior, belief: Belief, obs: Array, key: Key) -> Array:
-    """P(goal | history), [classes]."""
-    assert isinstance(env.spec.goal, Categories)
-    classes = env.spec.goal.classes
-    if exact.tasks is None:
-        draws = jax.vmap(lambda key: env.goal(obs, exact.sample(belief, key)))(
-            jax.random.split(key, 16 * _SAMPLES)
-        )
-        return jnp.mean(jax.nn.one_hot(draws[:, 0], classes), axis=0)
-    goals = jax.vmap(env.goal, in_axes=(None, 0))(obs, exact.tasks)
-    return jnp.exp(belief.log_probs) @ jax.nn.one_hot(goals[:, 0], classes)
