@@ -43,8 +43,8 @@ class RunConfig:
     (what the expert heads for), posterior_goal (the same for a draw from the posterior),
     task_index (which training task it is) or task_embedding (a trained oracle's vector for it)"""
     expert: str = ""
-    """run of an oracle that gives the labels expert_action (without: the scripted expert) and
-    task_embedding (an oracle of --condition embedding)"""
+    """run of an oracle that gives the labels: of any oracle for expert_action (without one, the
+    scripted expert does), of one with --condition embedding for task_embedding"""
     seed: int = 0
     """of everything random in training"""
     steps: int = 1_000_000

@@ -96,7 +96,7 @@ def test_description_is_in_the_family_of_the_spec(case):
         standard = (h - np.asarray(family.centre)) / np.asarray(family.scale)
         assert np.all(np.abs(standard.mean(0)) < 0.15)
         assert np.all(np.abs(standard.std(0) - 1) < 0.15)
-    goal = jax.eval_shape(env.goal, long_walk(case)[2], long_walk(case)[0])
+    goal = jax.eval_shape(env.goal, long_walk(case)[1], long_walk(case)[0])
     num = env.spec.goal.places if isinstance(env.spec.goal, Categories) else env.spec.goal.num
     assert goal.shape == (num,)
 
