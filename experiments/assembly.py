@@ -26,6 +26,7 @@ SPLITS = ("train", "holdout")
 
 class Assembly(NamedTuple):
     env: Env  # as at test, the task hidden: what references are measured on
+    played: Env  # the same as the agent sees it: an oracle is told the label
     agent: Agent
     learner: Learner
     train: Train  # its functions jitted, so that they are traced once
@@ -82,9 +83,11 @@ def _assemble(config: RunConfig) -> Assembly:
         divergence = None if compare is None else compare(params, compared, compare_key)
         return play(params, tasks, play_key), divergence
 
-    training = train.make(played, agent, learner, teach, config.train)
+    taught = teach if agent.belief_log_prob is not None else None
+    training = train.make(played, agent, learner, taught, config.train)
     return Assembly(
         env=env.at_test(),
+        played=played.at_test(),
         agent=agent,
         learner=learner,
         train=Train(jax.jit(training.init), jax.jit(training.step)),

@@ -171,12 +171,22 @@ def _names(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         stop.wrong_usage(str(error))
     given = vars(names).items()
     check_names({name: [value] for name, value in given if value is not None})
+    if names.label and names.agent and not uses_label(names.agent):
+        stop.wrong_usage(
+            f"--label {names.label}: {names.agent} learns from reward alone; choose an agent that"
+            f" uses labels ({', '.join(filter(uses_label, registry.names('agents')))})"
+        )
     if names.resume is None:
         names.env = names.env or "numpad"
         names.agent = names.agent or "aux_head"
         names.learner = names.learner or "svg0"
         names.preset = names.preset or ("cpu" if jax.default_backend() == "cpu" else "paper")
     return names, [_long(arg) for arg in args]
+
+
+def uses_label(agent: str) -> bool:
+    """Whether labels mean anything to the agent of that name."""
+    return getattr(registry.find("agents", agent), "USES_LABEL", False)
 
 
 def check_names(given: Mapping[str, Sequence[str]]) -> None:

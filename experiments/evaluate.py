@@ -10,12 +10,14 @@ import argparse
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from experiments import assembly, checkpoint, config, stop
+from experiments.assembly import Assembly
+from taskbelief.types import Params
 
 
 def main() -> None:
@@ -44,20 +46,31 @@ def main() -> None:
             )
 
 
-def evaluate(run: Path) -> dict[str, Any]:
-    """Scores named as in metrics.csv, with the checkpoint they are of."""
-    chosen = config.load(run)
-    parts = assembly.assemble(chosen)
+class Trained(NamedTuple):
+    parts: Assembly
+    params: Params
+    path: Path  # of the checkpoint
+    about: dict[str, Any]  # what it says of itself
+
+
+def load(run: Path) -> Trained:
+    """The run's newest good checkpoint; ends the program where there is none."""
+    parts = assembly.assemble(config.load(run))
     found = checkpoint.newest_good(run, assembly.like(parts))
     if found is None:
         stop.failed(f"{run} has no checkpoint yet")
-    params = found.state[0].learner.params
+    return Trained(parts, found.state[0].learner.params, found.path, found.about)
+
+
+def evaluate(run: Path) -> dict[str, Any]:
+    """Scores named as in metrics.csv, with the checkpoint they are of."""
+    parts, params, path, about = load(run)
     played = parts.evaluate(params, parts.tasks, jax.random.key(0))
     references = assembly.references_of(parts.env, run)
     return {
-        "checkpoint": str(found.path),
-        "iteration": found.about["iteration"],
-        "env_steps": found.about["env_steps"],
+        "checkpoint": str(path),
+        "iteration": about["iteration"],
+        "env_steps": about["env_steps"],
         **assembly.scores(parts, references, jax.device_get(played)),
         "params_sha256": params_sha256(params),
     }

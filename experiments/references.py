@@ -79,25 +79,13 @@ def save(entry: dict) -> None:
 def policies(env: Env) -> dict[str, Scripted]:
     """The reference policies that `env` has."""
     found = {"random": rollout.uniform_random(env.spec)}
-    if has_expert(env):
+    if env.spec.has_expert:
         found["expert"] = rollout.expert(env)
         found["explorer"] = explorer.explorer(env)
     if name_of(env) == "bandit":
         found["thompson"] = explorer.thompson(env)
         found["ucb"] = explorer.upper_confidence(env)
     return found
-
-
-def has_expert(env: Env) -> bool:
-    def ask(key: Key) -> Array:
-        task = env.sample_task(key)
-        return env.expert(key, env.reset(key, task)[1], task)
-
-    try:
-        jax.eval_shape(ask, jax.random.key(0))
-    except NotImplementedError:
-        return False
-    return True
 
 
 def measure(env: Env) -> dict:

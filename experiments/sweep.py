@@ -110,8 +110,12 @@ def _parse(args: Sequence[str]) -> tuple[list[Cell], list[str], Path, int]:
     if given.jobs < 1:
         stop.wrong_usage(f"--jobs {given.jobs}: must be at least 1")
     config.check_names(lists)
-    cells = [Cell(*values) for values in itertools.product(*(lists[name] for name in _LISTS))]
-    return cells, lists["flags"], given.out, given.jobs
+    return list(dict.fromkeys(_cells(lists))), lists["flags"], given.out, given.jobs
+
+
+def _cells(lists: dict[str, list]) -> Iterator[Cell]:
+    for env, agent, learner, label, seed in itertools.product(*(lists[name] for name in _LISTS)):
+        yield Cell(env, agent, learner, label if config.uses_label(agent) else "", seed)
 
 
 def play(cell: Cell, out: Path, flags: Sequence[str]) -> str:

@@ -82,17 +82,18 @@ def _play(
     select: Callable[[Any, AgentInput, State, Key], tuple[Any, Array, Array]],
     teach: Teacher | None,
     observe: Callable[..., Any] | None = None,
+    hold: int = 1,
 ) -> Trajectory:
     """The one loop. `select` sees the state, so only this module's wrappers may give it."""
     spec, batch = env.spec, batch_size(tasks)
-    reset_key, scan_key = jax.random.split(key)
+    reset_key, act_key, scan_key = jax.random.split(key, 3)
 
     def each(function: Callable, key: Key, *args: Any) -> Any:
         return jax.vmap(function)(jax.random.split(key, batch), *args)
 
-    def body(loop: _Loop, xs: tuple[Array, Key]) -> tuple[_Loop, Any]:
-        step, key = xs
-        act_key, step_key, again_key, label_key = jax.random.split(key, 4)
+    def body(loop: _Loop, xs: tuple[Array, Key, Key]) -> tuple[_Loop, Any]:
+        step, act_key, key = xs
+        step_key, again_key, label_key = jax.random.split(key, 3)
         memory, action, log_prob = select(loop.memory, loop.inputs, loop.state, act_key)
         lesson, h = loop.lesson, ()
         if teach is not None:
@@ -143,8 +144,10 @@ def _play(
     )
     lesson = () if teach is None else _repeat(teach.init(), batch)
     loop = _Loop(memory, lesson, state, _add_time(first), jnp.zeros(batch, jnp.int32))
-    steps = jnp.arange(spec.task_steps), jax.random.split(scan_key, spec.task_steps)
-    loop, record = jax.lax.scan(body, loop, steps)
+    steps = jnp.arange(spec.task_steps)
+    act_keys = jax.random.split(act_key, spec.task_steps)[steps // hold]
+    keys = jax.random.split(scan_key, spec.task_steps)
+    loop, record = jax.lax.scan(body, loop, (steps, act_keys, keys))
     inputs, action, log_prob, reward, terminated, episode_end, task_end, h = record
     inputs = jax.tree.map(
         lambda seen, last: jnp.concatenate([seen[:, 0], last]), inputs, loop.inputs
@@ -153,7 +156,13 @@ def _play(
 
 
 def collect(
-    env: Env, tasks: Task, key: Key, act: Act, core: Core, teach: Teacher | None = None
+    env: Env,
+    tasks: Task,
+    key: Key,
+    act: Act,
+    core: Core,
+    teach: Teacher | None = None,
+    hold: int = 1,
 ) -> Trajectory:
     """Plays one meta-episode on each of B tasks with an agent.
 
@@ -164,13 +173,15 @@ def collect(
       act: the agent with its parameters; sees `AgentInput` and nothing else.
       core: the zero core, [B, ...].
       teach: labels each step, for the trajectory alone; None: labels are empty.
+      hold: steps for which `act` is given the same key, so that its noise persists. Each
+        action alone is distributed as before.
     """
 
     def select(core: Core, inputs: AgentInput, state: State, key: Key):
         del state
         return act(core, inputs, key)
 
-    return _play(env, tasks, key, core, select, teach)
+    return _play(env, tasks, key, core, select, teach, hold=hold)
 
 
 def collect_scripted(env: Env, tasks: Task, key: Key, policy: Scripted) -> Trajectory:

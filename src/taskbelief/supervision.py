@@ -119,6 +119,11 @@ def _sayings(env: Env, kind: str) -> tuple[LabelSpec, _Say]:
     if kind == "expert_goal":
         return spec.goal, lambda key, obs, state, task: env.goal(obs, task)
     if kind == "expert_action":
+        if not spec.has_expert:
+            raise ValueError(
+                "label expert_action: this environment has no scripted expert; take a trained"
+                " oracle (--expert), or the label description"
+            )
         shape = _action_shape(spec)
         return (
             _action_family(spec),

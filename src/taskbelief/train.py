@@ -29,6 +29,8 @@ class Config:
     """meta-episodes kept (a multiple of `envs`)"""
     warmup: int = 4
     """iterations' worth of meta-episodes collected before the first update"""
+    hold: int = 1
+    """steps for which the noise in actions is held while collecting: it then leads somewhere"""
 
 
 class TrainState(NamedTuple):
@@ -46,11 +48,12 @@ class Train(NamedTuple):
     step: Any  # (TrainState) -> (TrainState, metrics): one iteration
 
 
-def make(env: Env, agent: Agent, learner: Learner, teach: Teacher, config: Config) -> Train:
+def make(env: Env, agent: Agent, learner: Learner, teach: Teacher | None, config: Config) -> Train:
     """Pure functions that train `learner` on the training tasks of `env`.
 
     One iteration plays `config.envs` meta-episodes on tasks drawn from the training set and
-    makes `config.updates` updates from replay. Metrics are means over the iteration.
+    makes `config.updates` updates from replay. Metrics are means over the iteration. `teach`
+    None: nobody learns from labels, and there are none.
     """
     tasks = env.task_set("train")
     num_tasks = rollout.batch_size(tasks)
@@ -65,6 +68,7 @@ def make(env: Env, agent: Agent, learner: Learner, teach: Teacher, config: Confi
             lambda core, inputs, key: learner.act(params, core, inputs, key),
             agent.initial_core(config.envs),
             teach,
+            config.hold,
         )
 
     def init(key: Key) -> TrainState:

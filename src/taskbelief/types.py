@@ -95,6 +95,7 @@ class EnvSpec:
     episode_steps: int
     episodes_per_task: int = 1
     reward_range: tuple[float, float] = (0.0, 1.0)
+    has_expert: bool = True  # `Env.expert` is scripted; else only a trained oracle can stand in
 
     @property
     def task_steps(self) -> int:
@@ -152,7 +153,7 @@ class Env(Protocol):
         ...
 
     def expert(self, key: Key, state: State, task: Task) -> Array:
-        """The action of a scripted policy that knows w."""
+        """The action of a scripted policy that knows w, where `spec.has_expert`."""
         ...
 
     def goal(self, obs: Array, task: Task) -> Array:
@@ -269,6 +270,9 @@ class Agent(NamedTuple):
     # log-likelihood of labels under the agent's own belief, [T, B]; None: it has no head
     belief_log_prob: Callable[[Params, Features, Label], Array] | None = None
     stochastic: bool = False  # features are drawn, where `unroll` has a key
+    # features of whole meta-episodes to learn from, where they are not those of acting:
+    # (params, inputs [T + 1, B, ...], key) -> features; the same key draws alike
+    study: Callable[[Params, AgentInput, Key], Features] | None = None
 
 
 class Learner(NamedTuple):

@@ -29,6 +29,8 @@ from taskbelief.types import (
     Params,
 )
 
+USES_LABEL = True  # learns from the label
+
 
 @dataclass(frozen=True)
 class Config(_history.Config):

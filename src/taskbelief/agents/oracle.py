@@ -28,6 +28,7 @@ from taskbelief.types import (
 )
 
 REVEALED = True  # observations end with the label
+USES_LABEL = True
 
 
 @dataclass(frozen=True)

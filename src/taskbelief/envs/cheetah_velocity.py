@@ -72,6 +72,7 @@ class CheetahVelocity:
             task=speed,
             goal=speed,
             episode_steps=self.horizon,
+            has_expert=False,
         )
 
     # ---- tasks

@@ -93,9 +93,15 @@ def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: 
     batches.
 
     Raises:
-      ValueError: the agent's features are random (an information bottleneck): the probability
-        ratio of an action would then be one of different features.
+      ValueError: the agent's features are random (an information bottleneck) or others than
+        those it acted on (PEARL): the probability ratio of an action would then be one of
+        different features.
     """
+    if agent.study is not None:
+        raise ValueError(
+            "ppo does not go with pearl, which learns under another hypothesis than it acted on;"
+            " svg0 does"
+        )
     if agent.stochastic:
         raise ValueError(
             "ppo does not go with an information bottleneck (agent.bottleneck_beta): the ratio of"

@@ -133,9 +133,13 @@ def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: 
         params: Params, target: Params, entropy_cost: Array, batch: Trajectory, key: Key
     ) -> tuple[Array, Metrics]:
         unroll_key, target_key, value_key, actor_key = jax.random.split(key, 4)
-        core = agent.initial_core(batch.reward.shape[1])
-        _, features = agent.unroll(params["agent"], core, batch.inputs, unroll_key)
-        _, target_features = agent.unroll(target["agent"], core, batch.inputs, target_key)
+        if agent.study is None:
+            core = agent.initial_core(batch.reward.shape[1])
+            _, features = agent.unroll(params["agent"], core, batch.inputs, unroll_key)
+            _, target_features = agent.unroll(target["agent"], core, batch.inputs, target_key)
+        else:  # one draw for both: a hypothesis is worth what follows under itself
+            features = agent.study(params["agent"], batch.inputs, unroll_key)
+            target_features = agent.study(target["agent"], batch.inputs, unroll_key)
         policy = network.apply(params["heads"], features.actor, method="policy")  # [T + 1, B, .]
 
         # critic: Retrace towards the target networks, under the current policy

@@ -1,0 +1,173 @@
+"""PEARL: tries one hypothesis an episode (Rakelly et al. 2019), to compare with.
+
+No recurrence: each transition (x, a, r) is evidence, a normal factor over a latent z, and the
+posterior over z is the product of the factors, whatever their order. z is drawn from it when
+an episode starts and kept to its end; the policy acts on (x, z) as if z were the truth. The
+critic's gradient trains the encoder, at a price of KL(q(z) || N(0, I)); the actor's does not.
+
+When learning, the evidence is a random part of the whole meta-episode and one z serves all its
+episodes, as published: under a z that knew less than the task, the critic would average
+over tasks and z would come to mean nothing. Published, but for: context from the same
+meta-episode and not from a buffer per task; one critic; a learner of the reader's choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from taskbelief.networks import functional, heads
+from taskbelief.networks.torsos import MLP
+from taskbelief.types import (
+    Agent,
+    AgentInput,
+    Array,
+    Core,
+    EnvSpec,
+    Features,
+    Key,
+    Label,
+    LabelSpec,
+    Metrics,
+    Params,
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    latent: int = 5
+    """numbers in z"""
+    encoder: int = 64
+    """units of each of the encoder's hidden layers (published: 200)"""
+    encoder_layers: int = 3
+    """hidden layers of the encoder"""
+    kl_weight: float = 1.0
+    """price of a nat of KL(q(z | context) || N(0, I)), per meta-episode"""
+    reward_scale: float = 1.0
+    """of the rewards that the encoder reads"""
+
+
+class _Normal(NamedTuple):
+    """Independent normals over z, as sums of evidence: precision, and precision times mean."""
+
+    precision: Array  # [..., Z]
+    weighted: Array  # [..., Z]
+
+    def mean_and_std(self) -> tuple[Array, Array]:
+        """Of the product; of the prior N(0, I) where there is no evidence."""
+        none = self.precision == 0.0
+        precision = jnp.where(none, 1.0, self.precision)
+        return self.weighted / precision, jax.lax.rsqrt(precision)
+
+
+class _Core(NamedTuple):
+    evidence: _Normal  # [B, Z]
+    z: Array  # [B, Z]: the hypothesis of this episode
+    obs: Array  # [B, obs_dim]: what the last action answered
+    row: Array  # [B] int32 and
+    episode: Array  # [B] int32: name the draws that evaluation takes
+
+
+def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
+    """The agent for environments like `spec`; `label` is not used.
+
+    Raises:
+      ValueError: a task lasts for one episode, so that no hypothesis but the prior's is tried.
+    """
+    del label
+    if spec.episodes_per_task == 1:
+        raise ValueError(
+            "pearl draws its hypothesis when an episode starts, and a task of this environment is"
+            " one single episode: sparse_navigation has several; belief and aux_head fit any"
+        )
+    action_head = heads.action_head(spec.action)
+    width = spec.obs_dim + action_head.embed_dim + 1
+    layers = [width, *[config.encoder] * config.encoder_layers, 2 * config.latent]
+    network = functional(lambda rngs: MLP(layers, rngs=rngs, last_scale=0.1))
+
+    def factors(params: Params, obs: Array, action: Array, reward: Array) -> _Normal:
+        """The evidence of each transition, [..., Z]."""
+        reward = config.reward_scale * reward[..., None]
+        x = jnp.concatenate([obs, action_head.embed(action), reward], axis=-1)
+        mean, raw = jnp.split(network.apply(params, x), 2, axis=-1)
+        precision = 1.0 / jnp.maximum(jax.nn.softplus(raw), 1e-4)  # softplus: a variance
+        return _Normal(precision, precision * mean)
+
+    def initial_core(batch: int) -> Core:
+        zeros = jnp.zeros((batch, config.latent))
+        return _Core(
+            _Normal(zeros, zeros),
+            zeros,
+            jnp.zeros((batch, spec.obs_dim)),
+            jnp.arange(batch),
+            jnp.zeros(batch, jnp.int32),
+        )
+
+    def unroll(
+        params: Params, core: Core, inputs: AgentInput, key: Key | None
+    ) -> tuple[Core, Features]:
+        before = jnp.concatenate([core.obs[None], inputs.obs[:-1]])
+        found = factors(params, before, inputs.prev_action, inputs.prev_reward)
+        steps = inputs.obs.shape[0]
+        keys = None if key is None else jax.random.split(key, steps)
+
+        def follow(core: _Core, xs: tuple) -> tuple[_Core, Array]:
+            found, obs, episode_start, task_start, key = xs
+            fresh = task_start[:, None]
+            evidence = jax.tree.map(
+                lambda sum_, new: jnp.where(fresh, 0.0, sum_ + new), core.evidence, found
+            )
+            episode = jnp.where(task_start, 0, core.episode + episode_start)
+            mean, std = evidence.mean_and_std()
+            noise = _fixed(core.row, episode, mean) if key is None else _noise(key, mean)
+            again = (episode_start | task_start)[:, None]
+            z = jnp.where(again, mean + std * noise, core.z)
+            return _Core(evidence, z, obs, core.row, episode), z
+
+        xs = found, inputs.obs, inputs.episode_start, inputs.task_start, keys
+        core, z = jax.lax.scan(follow, core, xs)
+        return core, act_on(inputs.obs, z, jnp.zeros(z.shape[:2]))
+
+    def study(params: Params, inputs: AgentInput, key: Key) -> Features:
+        share_key, part_key, noise_key = jax.random.split(key, 3)
+        found = factors(
+            params, inputs.obs[:-1], inputs.prev_action[1:], inputs.prev_reward[1:]
+        )  # [T, B, Z]
+        steps, batch, _ = found.precision.shape
+        share = jax.random.uniform(share_key, (batch,))
+        part = jax.random.uniform(part_key, (steps, batch)) < share
+        evidence = jax.tree.map(lambda leaf: jnp.sum(leaf * part[..., None], axis=0), found)
+        mean, std = evidence.mean_and_std()
+        z = mean + std * _noise(noise_key, mean)
+        kl = jnp.sum(0.5 * (jnp.square(mean) + jnp.square(std) - 1.0) - jnp.log(std), axis=-1)
+        over_time = jnp.broadcast_to(z, (*inputs.obs.shape[:2], config.latent))
+        price = jnp.broadcast_to(config.kl_weight * kl, over_time.shape[:2])
+        return act_on(inputs.obs, over_time, price)
+
+    def act_on(obs: Array, z: Array, price: Array) -> Features:
+        critic = jnp.concatenate([obs, z], axis=-1)
+        return Features(jax.lax.stop_gradient(critic), critic, z, price)
+
+    def aux_loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
+        del params, label
+        price = jnp.mean(features.loss)
+        return jnp.zeros(()), {"latent_kl": price / config.kl_weight} if config.kl_weight else {}
+
+    return Agent(network.init, initial_core, unroll, aux_loss, stochastic=True, study=study)
+
+
+def _noise(key: Key, like: Array) -> Array:
+    return jax.random.normal(key, like.shape)
+
+
+def _fixed(row: Array, episode: Array, like: Array) -> Array:
+    """The draws of evaluation: other ones for each meta-episode and episode, always the same."""
+
+    def one(row: Array, episode: Array) -> Array:
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), row), episode)
+        return jax.random.normal(key, like.shape[1:])
+
+    return jax.vmap(one)(row, episode)

@@ -1,0 +1,146 @@
+"""Every environment with every agent, learner and label: two compiled iterations, or a refusal;
+and no label reaches what is acted."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import taskbelief
+from taskbelief import posterior, registry, supervision, train
+from taskbelief.supervision import Expert
+from tests.test_agents import AGENTS, SMALL, play, small
+
+# nothing is learnt here: programs are compiled fast and run slowly
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
+REWARD_ALONE = "reward alone"
+
+
+@pytest.fixture(scope="module")
+def unoptimised():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def combinations():
+    """(env, agent, learner, label); agents that use no label have one line for all labels."""
+    for env, agent, learner in itertools.product(
+        registry.names("envs"), registry.names("agents"), registry.names("learners")
+    ):
+        uses_label = getattr(registry.find("agents", agent), "USES_LABEL", False)
+        for label in supervision.KINDS if uses_label else [REWARD_ALONE]:
+            yield env, agent, learner, label
+
+
+def refusal(env, agent, learner, label):
+    """What is said of a combination that makes no sense; None: it makes sense."""
+    if agent == "pearl" and env != "sparse_navigation":
+        return "one single episode"
+    if agent == "pearl" and learner == "ppo":
+        return "svg0"
+    if agent == "oracle" and label == "task_embedding":
+        return "task_embedding"
+    if label == "expert_action" and env == "cheetah_velocity":
+        return "no scripted expert"
+    return None
+
+
+def build(env_name, agent_name, learner_name, label):
+    """The training functions, of the smallest size."""
+    env = taskbelief.make(env_name, **SMALL[env_name])
+    agent_module = registry.find("agents", agent_name)
+    label = "description" if label == REWARD_ALONE else label
+    told = getattr(agent_module, "REVEALED", False)
+    expert = embedder(env) if label == "task_embedding" and not told else None
+    family, teach = supervision.teacher(env, label, expert)
+    given = {}
+    if getattr(agent_module, "NEEDS_POSTERIOR", False):
+        given["exact"] = posterior.make(env, 8)
+    played = supervision.reveal_task(env, label) if told else env
+    agent = agent_module.make(played.spec, family, narrow(agent_module.Config), **given)
+    learner_module = registry.find("learners", learner_name)
+    learner = learner_module.make(played.spec, agent, narrow(learner_module.Config), 2)
+    taught = teach if agent.belief_log_prob is not None else None
+    sizes = train.Config(envs=2, updates=1, batch=2, replay_rows=4, warmup=1)
+    return train.make(played, agent, learner, taught, sizes)
+
+
+def narrow(config):
+    """Its defaults with few units."""
+    small = {
+        "hidden": 4,
+        "encoder": 4,
+        "head_hidden": 4,
+        "actor_hidden": 4,
+        "critic_hidden": 4,
+        "minibatches": 2,
+        "epochs": 1,
+    }
+    names = {field.name for field in dataclasses.fields(config)}
+    return config(**{name: value for name, value in small.items() if name in names})
+
+
+def embedder(env):
+    """A task-conditioned agent with its table of embeddings, as it is before training."""
+    oracle, svg0 = registry.find("agents", "oracle"), registry.find("learners", "svg0")
+    family, _ = supervision.teacher(env, "task_index")
+    spec = supervision.reveal_task(env, "task_index").spec
+    config = dataclasses.replace(narrow(oracle.Config), condition="embedding")
+    agent = oracle.make(spec, family, config)
+    learner = svg0.make(spec, agent, narrow(svg0.Config), 1)
+    params = learner.init(jax.random.key(0)).params
+    return Expert(
+        agent.initial_core(1),
+        lambda core, inputs: learner.act(params, core, inputs, None),
+        "task_index",
+        params["agent"]["table"],
+    )
+
+
+@pytest.mark.parametrize("names", combinations(), ids="-".join)
+def test_two_iterations_or_a_refusal(names):
+    refused = refusal(*names)
+    if refused is not None:
+        with pytest.raises(ValueError, match=refused):
+            build(*names)
+        return
+    functions = build(*names)
+
+    @jax.jit
+    def two_iterations(key):
+        state = functions.init(key)
+        before = state.learner.params
+        state, metrics = jax.lax.scan(lambda state, _: functions.step(state), state, length=2)
+        moved = jax.tree.map(lambda a, b: jnp.any(a != b), before, state.learner.params)
+        return metrics, moved, state.iteration
+
+    metrics, moved, iteration = two_iterations(jax.random.key(0))
+    assert iteration == 2
+    assert all(jnp.all(jnp.isfinite(value)) for value in metrics.values()), metrics
+    assert any(jax.tree.leaves(moved))
+    assert ("belief_nll" in metrics) == (names[1] in ("aux_head", "belief"))
+
+
+@pytest.mark.parametrize("agent_name", [name for name in AGENTS if name != "oracle"])
+@pytest.mark.parametrize("env_name", registry.names("envs"))
+def test_label_cannot_leak(env_name, agent_name):
+    """With NaN for a label, what is acted is the same to the bit."""
+    if refusal(env_name, agent_name, "svg0", REWARD_ALONE):
+        pytest.skip("no such pair")
+    env, agent, learner, teach = small(env_name, agent_name)
+
+    def nan(memory, key, inputs, state, task):
+        memory, h = teach.label(memory, key, inputs, state, task)
+        poison = jnp.nan if h.dtype == jnp.float32 else -(2**31)
+        return memory, jnp.full_like(h, poison)
+
+    poisoned = teach._replace(label=nan)
+    _, honest = jax.jit(lambda: play(env, agent, learner, teach))()
+    _, blind = jax.jit(lambda: play(env, agent, learner, poisoned))()
+    for name in ("inputs", "action", "log_prob", "reward"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(honest, name), getattr(blind, name))
