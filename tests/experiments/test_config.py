@@ -28,6 +28,7 @@ def refusal(capsys, *args) -> str:
         (["--agent.core", "grru"], "did you mean gru?"),
         (["--preset", "gpu"], "choose from cpu, paper"),
         (["--label", "tasks"], "choose from description"),
+        (["--agent", "baseline", "--label", "task_index"], "baseline learns from reward alone"),
         (["--agent.hiden", "3"], "--agent.hidden INT"),
         (["--sede", "3"], "--seed INT"),
         (["--seed", "x"], "--seed"),

@@ -56,7 +56,9 @@ class Config:
     entropy_start: float = 0.0
     """nats of policy entropy that the cost is steered to keep, when training begins"""
     entropy_end: float = -2.0
-    """nats of policy entropy when training ends (linear in between)"""
+    """nats of policy entropy in the end (linear in between)"""
+    entropy_until: float = 1.0
+    """share of training after which entropy_end is kept"""
     entropy_rate: float = 0.01
     """change of log entropy_cost per update and nat of difference; 0: a fixed cost"""
     actor_weight: float = 1.0
@@ -100,7 +102,11 @@ def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: 
     schedule = optax.linear_schedule(
         config.learning_rate, config.learning_rate * config.learning_rate_end, total_updates
     )
-    entropy_target = optax.linear_schedule(config.entropy_start, config.entropy_end, total_updates)
+    entropy_target = optax.linear_schedule(
+        config.entropy_start,
+        config.entropy_end,
+        max(1, round(config.entropy_until * total_updates)),
+    )
     optimiser = optax.chain(
         optax.clip_by_global_norm(config.max_gradient_norm), optax.adam(schedule)
     )
