@@ -40,18 +40,46 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "learner.entropy_start": 0.5,
             "learner.entropy_end": -2.5,
         },
-        # By reward alone the first hits are all there is to learn from: fresh rows and long traces
-        # carry them back in a third of the steps.
+        # By reward alone the first hits are all there is to learn from: noise that leads somewhere
+        # finds them on both sides, fresh rows and long traces carry them back.
         ("semicircle", "baseline", "svg0"): {
             "learner.gamma": 0.97,
             "learner.lambda_": 1.0,
             "learner.entropy_start": 1.0,
-            "learner.entropy_end": -2.0,
+            "learner.entropy_end": -1.5,
             "train.replay_rows": 1024,
+            "train.hold": 3,
+            "steps": 13_000_000,
         },
         # A density's gradient is larger than a mass's, and would have the norm's limit to itself.
-        ("semicircle", "aux_head", ANY): {"agent.aux_weight": 0.1},
-        ("semicircle", "belief", ANY): {"agent.aux_weight": 0.1},
+        **{
+            (env, agent, ANY): {"agent.aux_weight": 0.1}
+            for env in ("semicircle", "sparse_navigation", "noisy_target")
+            for agent in ("aux_head", "belief")
+        },
+        ("sparse_navigation", ANY, ANY): {
+            "steps": 5_000_000,
+            "evaluations": 20,
+            "train.envs": 128,
+            "train.warmup": 2,
+        },
+        ("sparse_navigation", ANY, "svg0"): {
+            "learner.gamma": 0.97,
+            "learner.entropy_start": 0.5,
+            "learner.entropy_end": -2.0,
+            "train.hold": 3,
+        },
+        ("noisy_target", ANY, ANY): {
+            "steps": 5_000_000,
+            "evaluations": 20,
+            "train.envs": 128,
+            "train.warmup": 2,
+        },
+        ("noisy_target", ANY, "svg0"): {
+            "learner.gamma": 0.97,
+            "learner.entropy_start": 0.5,
+            "learner.entropy_end": -2.0,
+        },
         # The full pads and length; help while training, none at test: see notes/numpad.md.
         # 464 of the 496 sequences train, because a hundred are learnt by heart.
         ("numpad", ANY, ANY): {
