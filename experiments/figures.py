@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -119,6 +120,34 @@ def compare(groups: Mapping[str, Sequence[Path]], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def varied(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Scores on both task sets, and the gap between them, by the value of a varied flag: each
+    seed, and the mean over seeds. One panel for each agent on each environment."""
+    agents = list(dict.fromkeys((row["env"], row["agent"]) for row in rows))
+    figure, panels = plt.subplots(
+        1, len(agents), figsize=(5.5 * len(agents), 4.2), layout="constrained", squeeze=False
+    )
+    values = list(dict.fromkeys(str(row["varied"]) for row in rows))  # in the order asked for
+    for (env, agent), axes in zip(agents, panels[0], strict=True):
+        own = [row for row in rows if (row["env"], row["agent"]) == (env, agent)]
+        for name, label, colour in (
+            ("eval/train/score", _words("train"), _TRAIN),
+            ("eval/holdout/score", _words("holdout"), _HOLDOUT),
+            ("eval/gap", "gap", "0.3"),
+        ):
+            found = [[float(r[name]) for r in own if str(r["varied"]) == v] for v in values]
+            for x, seeds in enumerate(found):
+                axes.plot([x] * len(seeds), seeds, "o", color=colour, alpha=0.35, markersize=4)
+            axes.plot([np.mean(s) for s in found], color=colour, label=label, linewidth=1.6)
+        axes.set_xticks(range(len(values)), values)
+        axes.set(title=f"{env}, {agent}", xlabel="value of the varied flag", ylabel="score")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
     figure.savefig(path, dpi=90)
     plt.close(figure)
 

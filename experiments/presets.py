@@ -49,7 +49,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "learner.entropy_end": -1.5,
             "train.replay_rows": 1024,
             "train.hold": 3,
-            "steps": 13_000_000,
+            "steps": 12_000_000,
         },
         # A density's gradient is larger than a mass's, and would have the norm's limit to itself.
         **{

@@ -4,13 +4,15 @@
     python -m experiments.sweep --file sweep.toml --out sweeps/mine
 
 A cell is a run of experiments.run in the sweep's directory, with the preset for its
-combination; flags after "--" go to every run. Started again, a sweep leaves finished cells
-alone and resumes the others. At the end: results.csv, one row for each run; table.md, means and
-95 % intervals over seeds; curves.png. A file holds the same lists:
+combination; flags after "--" go to every run, and --vary gives one flag several values. Started
+again, a sweep leaves finished cells alone and resumes the others. At the end: results.csv, one
+row for each run; table.md, means and 95 % intervals over seeds; curves.png; with --vary also
+varied.png, scores and gap by value. A file holds the same lists:
 
     env = ["bandit", "semicircle"]
     agent = ["belief", "baseline"]
     seeds = [0, 1, 2]
+    vary = ["agent.bottleneck_beta", "0", "0.001"]
     flags = ["--steps", "1000000"]
 """
 
@@ -33,9 +35,14 @@ import scipy.stats
 
 from experiments import config, figures, loggers, stop
 
-_LISTS = ("env", "agent", "learner", "label", "seeds")
+_LISTS = ("env", "agent", "learner", "label", "seeds", "vary")
 _DONE = "finished"  # a file in a run's directory
-_MEASURES = ("eval/holdout/score", "eval/train/score", "eval/holdout/score_over_explorer")
+_MEASURES = (
+    "eval/holdout/score",
+    "eval/train/score",
+    "eval/holdout/score_over_explorer",
+    "eval/holdout/belief_kl",
+)
 
 
 @dataclass(frozen=True)
@@ -47,17 +54,21 @@ class Cell:
     learner: str
     label: str  # "": as the preset has it
     seed: int
+    flag: str = ""  # varied over the sweep
+    value: str = ""
 
     @property
     def name(self) -> str:
-        names = [self.env, self.agent, self.learner, self.label, f"s{self.seed}"]
+        varied = f"{self.flag.rpartition('.')[2]}={self.value}" if self.flag else ""
+        names = [self.env, self.agent, self.learner, self.label, varied, f"s{self.seed}"]
         return "-".join(part for part in names if part)
 
     @property
     def flags(self) -> list[str]:
         label = ["--label", self.label] if self.label else []
         names = ["--env", self.env, "--agent", self.agent, "--learner", self.learner]
-        return [*names, *label, "--seed", str(self.seed)]
+        varied = [f"--{self.flag}", self.value] if self.flag else []
+        return [*names, *label, *varied, "--seed", str(self.seed)]
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -89,10 +100,17 @@ def _parse(args: Sequence[str]) -> tuple[list[Cell], list[str], Path, int]:
     parser.add_argument("--learner", nargs="+", help="default: svg0")
     parser.add_argument("--label", nargs="+", help="default: as the preset has it")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: 0 1 2")
+    parser.add_argument("--vary", nargs="+", metavar="FLAG VALUE", help="a flag and its values")
     parser.add_argument("--out", type=Path, default=Path("sweeps/sweep"))
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     given = parser.parse_args(args)
-    lists: dict[str, list] = {"learner": ["svg0"], "label": [""], "seeds": [0, 1, 2], "flags": []}
+    lists: dict[str, list] = {
+        "learner": ["svg0"],
+        "label": [""],
+        "seeds": [0, 1, 2],
+        "vary": [],
+        "flags": [],
+    }
     if given.file is not None:
         try:
             read = tomllib.loads(given.file.read_text())
@@ -107,6 +125,8 @@ def _parse(args: Sequence[str]) -> tuple[list[Cell], list[str], Path, int]:
     for name in ("env", "agent"):
         if not lists.get(name):
             stop.wrong_usage(f"--{name}: name at least one")
+    if len(lists["vary"]) == 1:
+        stop.wrong_usage(f"--vary {lists['vary'][0]}: name its values too")
     if given.jobs < 1:
         stop.wrong_usage(f"--jobs {given.jobs}: must be at least 1")
     config.check_names(lists)
@@ -114,8 +134,13 @@ def _parse(args: Sequence[str]) -> tuple[list[Cell], list[str], Path, int]:
 
 
 def _cells(lists: dict[str, list]) -> Iterator[Cell]:
-    for env, agent, learner, label, seed in itertools.product(*(lists[name] for name in _LISTS)):
-        yield Cell(env, agent, learner, label if config.uses_label(agent) else "", seed)
+    flag, *values = lists["vary"] or [""]
+    for env, agent, learner, label, seed in itertools.product(
+        *(lists[name] for name in _LISTS if name != "vary")
+    ):
+        label = label if config.uses_label(agent) else ""
+        for value in values or [""]:
+            yield Cell(env, agent, learner, label, seed, flag, value)
 
 
 def play(cell: Cell, out: Path, flags: Sequence[str]) -> str:
@@ -153,6 +178,7 @@ def result(cell: Cell, out: Path) -> dict[str, object] | None:
         "agent": cell.agent,
         "learner": cell.learner,
         "label": config.load(run).label,
+        "varied": cell.value,
         "seed": cell.seed,
         "run": cell.name,
         "env_steps": int(last["env_steps"]),
@@ -174,21 +200,24 @@ def _write(rows: list[dict[str, object]], out: Path) -> None:
     (out / "table.md").write_text("\n".join(_table(rows)) + "\n")
     groups = {name: [out / str(row["run"]) for row in group] for name, group in _groups(rows)}
     figures.compare({" ".join(name): runs for name, runs in groups.items()}, out / "curves.png")
+    if any(row["varied"] for row in rows):
+        figures.varied(rows, out / "varied.png")
 
 
 def _groups(rows: list[dict[str, object]]) -> Iterator[tuple[tuple[str, ...], list[dict]]]:
     """Runs that differ by nothing but their seed."""
 
     def key(row: dict[str, object]) -> tuple[str, ...]:
-        return tuple(str(row[name]) for name in ("env", "agent", "learner", "label"))
+        return tuple(str(row[name]) for name in ("env", "agent", "learner", "label", "varied"))
 
     ordered = sorted(rows, key=key)
     return ((name, list(group)) for name, group in itertools.groupby(ordered, key))
 
 
 def _table(rows: list[dict[str, object]]) -> Iterator[str]:
-    titles = ("env", "agent", "learner", "label", "seeds", "steps", "minutes")
-    yield "| " + " | ".join((*titles, "hold-out", "training", "of the explorer's")) + " |"
+    titles = ("env", "agent", "learner", "label", "varied", "seeds", "steps", "minutes")
+    measures = ("hold-out", "training", "of the explorer's", "KL (nats)")
+    yield "| " + " | ".join((*titles, *measures)) + " |"
     yield "|" + "---|" * (len(titles) + len(_MEASURES))
     for name, group in _groups(rows):
         cells = [*name, str(len(group)), f"{group[0]['env_steps']:,}"]

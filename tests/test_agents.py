@@ -244,3 +244,17 @@ def test_lstm_gradient_equals_the_plain_definition():
     found = jax.grad(loss, argnums=(1, 3, 4, 5))(cores._lstm, *args)
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_linear_recurrence_is_the_same_step_by_step_and_at_once():
+    """And so are its gradients: a CPU takes the one, accelerators the other."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    decay = jax.random.uniform(keys[0], (9, 2, 3)).at[4, 1].set(0.0)
+    drive, weight = jax.random.normal(keys[1], (2, 9, 2, 3))
+    h = jax.random.normal(keys[2], (2, 3))
+    args = decay, drive, h
+    found = [
+        jax.value_and_grad(lambda *args: jnp.sum(weight * way(*args)), argnums=(0, 1, 2))(*args)  # noqa: B023
+        for way in (cores._step_by_step, cores._at_once)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *found)

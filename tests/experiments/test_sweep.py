@@ -32,7 +32,8 @@ def test_a_sweep_is_resumable_and_leaves_a_table(tmp_path):
     rows = list(csv.DictReader((tmp_path / "results.csv").open()))
     assert [row["label"] for row in rows] == ["description"]
     assert -1.0 < float(rows[0]["eval/holdout/score"]) < 1.0
-    assert "| bandit | aux_head | svg0 | description | 1 |" in (tmp_path / "table.md").read_text()
+    table = (tmp_path / "table.md").read_text()
+    assert "| bandit | aux_head | svg0 | description |  | 1 |" in table
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
     metrics = tmp_path / "bandit-aux_head-svg0-description-s0" / "metrics.csv"
@@ -40,6 +41,16 @@ def test_a_sweep_is_resumable_and_leaves_a_table(tmp_path):
     again = sweep(tmp_path, *cells, "--seeds", "0", *FLAGS)
     assert "was finished" in again.stdout
     assert metrics.stat().st_mtime_ns == before
+
+
+def test_a_flag_can_be_varied(tmp_path):
+    cells = ["--env", "bandit", "--agent", "aux_head", "--seeds", "0"]
+    vary = ["--vary", "agent.bottleneck_beta", "0", "0.1"]
+    done = sweep(tmp_path, *cells, *vary, *FLAGS)
+    assert done.returncode == 0, done.stdout
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert [row["varied"] for row in rows] == ["0", "0.1"]
+    assert (tmp_path / "varied.png").stat().st_size > 1000
 
 
 def test_unknown_names_are_refused_before_anything_runs(tmp_path):

@@ -16,7 +16,7 @@ from taskbelief.types import AgentInput, Array, Core, EnvSpec, Features, Key, Me
 @dataclass(frozen=True)
 class Config:
     core: str = "lstm"
-    """recurrent core: lstm or gru"""
+    """recurrent core: lstm, gru, mingru or lru (the last two are linear in time)"""
     hidden: int = 64
     """units of the core"""
     encoder: int = 64

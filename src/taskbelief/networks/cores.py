@@ -150,4 +150,94 @@ class GRU(nnx.Module):
         return jax.lax.scan(step, carry, (self.input(x), reset))
 
 
-CORES: dict[str, type[RecurrentCore]] = {"lstm": LSTM, "gru": GRU}
+# ---- linear recurrences -----------------------------------------------------------
+
+
+def _linear_recurrence(decay: Array, drive: Array, h: Array) -> Array:
+    """h_t = decay_t * h_(t-1) + drive_t for all t: [T, B, H], [T, B, H], [B, H] -> [T, B, H].
+
+    Step by step on a CPU, where a step is cheap and memory is dear; elsewhere as an associative
+    scan, of depth log T.
+    """
+    return jax.lax.platform_dependent(decay, drive, h, cpu=_step_by_step, default=_at_once)
+
+
+def _step_by_step(decay: Array, drive: Array, h: Array) -> Array:
+    def step(h: Array, xs: tuple[Array, Array]) -> tuple[Array, Array]:
+        decay, drive = xs
+        h = decay * h + drive
+        return h, h
+
+    return jax.lax.scan(step, h, (decay, drive))[1]
+
+
+def _at_once(decay: Array, drive: Array, h: Array) -> Array:
+    def then(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:
+        return first[0] * second[0], second[0] * first[1] + second[1]
+
+    drive = drive.at[0].add(decay[0] * h)
+    return jax.lax.associative_scan(then, (decay, drive))[1]
+
+
+class MinGRU(nnx.Module):
+    """minGRU (Feng et al. 2024): the GRU whose gate does not read its own past.
+
+    h_t = (1 - z_t) h_(t-1) + z_t g(x_t), so that time is a linear recurrence. Gates start with
+    memories of 1 to `steps` steps, as the LSTM's do. Carry: h, [B, H].
+    """
+
+    def __init__(self, in_features: int, hidden: int, steps: int, *, rngs: nnx.Rngs):
+        self.hidden = hidden
+        times = jax.random.uniform(rngs.params(), (hidden,), minval=1.0, maxval=steps)
+        bias = jnp.concatenate([-jnp.log(times), jnp.zeros(hidden)])
+        self.input = nnx.Linear(in_features, 2 * hidden, bias_init=lambda *_: bias, rngs=rngs)
+
+    @staticmethod
+    def initial(batch: int, hidden: int) -> Core:
+        return jnp.zeros((batch, hidden))
+
+    def __call__(self, carry: Core, x: Array, reset: Array) -> tuple[Core, Array]:
+        gate, new = jnp.split(self.input(x), 2, axis=-1)
+        z = _sigmoid(gate)
+        decay = jnp.where(reset[..., None], 0.0, 1.0 - z)
+        hs = _linear_recurrence(decay, z * jnp.tanh(new), carry)
+        return hs[-1], hs
+
+
+class LRU(nnx.Module):
+    """Linear recurrent unit (Orvieto et al. 2023): a diagonal complex recurrence.
+
+    h_t = lambda * h_(t-1) + gamma * B x_t, y_t = C [Re h_t, Im h_t] + D x_t. Moduli start with
+    memories of 1 to `steps` steps. Carry: h, complex [B, H].
+    """
+
+    def __init__(self, in_features: int, hidden: int, steps: int, *, rngs: nnx.Rngs):
+        self.hidden = hidden
+        time_key, phase_key = jax.random.split(rngs.params())
+        times = jax.random.uniform(time_key, (hidden,), minval=1.0, maxval=steps)
+        phases = jax.random.uniform(phase_key, (hidden,), minval=1e-2, maxval=jnp.pi / 10)
+        # lambda = exp(-exp(nu) + i exp(theta)): stable whatever is learnt
+        self.nu = nnx.Param(-jnp.log(times))
+        self.theta = nnx.Param(jnp.log(phases))
+        self.input = nnx.Linear(in_features, 2 * hidden, rngs=rngs)
+        self.output = nnx.Linear(2 * hidden, hidden, rngs=rngs)
+        self.skip = nnx.Linear(in_features, hidden, use_bias=False, rngs=rngs)
+
+    @staticmethod
+    def initial(batch: int, hidden: int) -> Core:
+        return jnp.zeros((batch, hidden), jnp.complex64)
+
+    def __call__(self, carry: Core, x: Array, reset: Array) -> tuple[Core, Array]:
+        rate = jnp.exp(self.nu[...])
+        eigenvalue = jnp.exp(jax.lax.complex(-rate, jnp.exp(self.theta[...])))
+        # of variance as its input's, whatever the memory
+        scale = jnp.sqrt(1.0 - jnp.exp(-2.0 * rate))
+        real, imaginary = jnp.split(self.input(x), 2, axis=-1)
+        drive = jax.lax.complex(scale * real, scale * imaginary)
+        decay = jnp.where(reset[..., None], 0.0, eigenvalue)
+        hs = _linear_recurrence(decay, drive, carry)
+        y = self.output(jnp.concatenate([hs.real, hs.imag], axis=-1)) + self.skip(x)
+        return hs[-1], jax.nn.gelu(y)
+
+
+CORES: dict[str, type[RecurrentCore]] = {"lstm": LSTM, "gru": GRU, "mingru": MinGRU, "lru": LRU}
