@@ -17,6 +17,7 @@ import numpy as np
 
 from experiments import assembly, checkpoint, config, stop
 from experiments.assembly import Assembly
+from experiments.config import RunConfig
 from taskbelief.types import Params
 
 
@@ -53,9 +54,10 @@ class Trained(NamedTuple):
     about: dict[str, Any]  # what it says of itself
 
 
-def load(run: Path) -> Trained:
-    """The run's newest good checkpoint; ends the program where there is none."""
-    parts = assembly.assemble(config.load(run))
+def load(run: Path, chosen: RunConfig | None = None) -> Trained:
+    """The run's newest good checkpoint; ends the program where there is none. `chosen` stands in
+    for the run's config, which may differ in what is evaluated."""
+    parts = assembly.assemble(config.load(run) if chosen is None else chosen)
     found = checkpoint.newest_good(run, assembly.like(parts))
     if found is None:
         stop.failed(f"{run} has no checkpoint yet")

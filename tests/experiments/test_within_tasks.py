@@ -1,0 +1,48 @@
+"""What trained agents do within a task: returns by episode, and beliefs step by step."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from experiments import adaptation, beliefs, run
+from tests.experiments import tiny
+
+
+@pytest.fixture(scope="module")
+def searcher(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "searcher"
+    names = ["--env", "sparse_navigation", "--agent", "belief"]
+    episodes = ["--env.episode_steps", "4", "--env.episodes", "2", "--env.test_episodes", "3"]
+    more = ["--steps", "64", "--rows", "1", "--belief_tasks", "4", "--out", str(out)]
+    run.main([*names, *tiny.SIZES, *episodes, *more])
+    return out
+
+
+def test_adaptation_splits_meta_episodes(searcher, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["adaptation", str(searcher), "--out", str(tmp_path)])
+    adaptation.main()
+    played = adaptation.play(searcher)
+    assert played.returns.shape == (20, 3)
+    assert played.paths.shape == (20, 3, 4, 2)
+    np.testing.assert_array_equal(played.paths[:, :, 0], 0.0)  # each episode from the origin
+    assert (np.abs(np.diff(played.paths, axis=2)) <= 0.1 + 1e-5).all()
+    (record,) = json.loads((tmp_path / "adaptation.json").read_text())
+    np.testing.assert_allclose(record["return_by_episode"], played.returns.mean(0), atol=1e-4)
+    assert (tmp_path / "adaptation.png").stat().st_size > 1000
+    assert "searcher" in capsys.readouterr().out
+
+
+def test_beliefs_are_held_against_the_posterior_at_every_step(
+    searcher, tmp_path, monkeypatch, capsys
+):
+    arguments = ["beliefs", str(searcher), "--out", str(tmp_path), "--tasks", "8"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    beliefs.main()
+    (record,) = json.loads((tmp_path / "beliefs.json").read_text())
+    assert len(record["kl_by_step"]) == 3 * 4
+    assert record["tasks"] == 8
+    assert min(record["kl_by_step"]) >= 0.0  # over a grid: no noise of sampling
+    assert (tmp_path / "beliefs.png").stat().st_size > 1000
+    assert "nats" in capsys.readouterr().out
