@@ -16,8 +16,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import os
-import platform
 import statistics
 import time
 import warnings
@@ -29,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 import taskbelief
+from benchmarks.machine import machine
 from taskbelief.types import Array, Continuous, Key
 
 BATCHES = (1, 16, 256, 4096, 65_536)
@@ -183,18 +182,6 @@ def measure(subject: Subject, batch: int, steps: int, repeats: int) -> dict[str,
         "steps_per_second": float(f"{batch * steps / statistics.median(seconds):.4g}"),
         "fastest": float(f"{batch * steps / min(seconds):.4g}"),
         "slowest": float(f"{batch * steps / max(seconds):.4g}"),
-    }
-
-
-def machine() -> dict[str, Any]:
-    return {
-        "device": jax.devices()[0].device_kind,
-        "platform": jax.default_backend(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "architecture": platform.machine(),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "load": round(os.getloadavg()[0], 1),  # above 1 before the start: others are at work
     }
 
 

@@ -44,10 +44,9 @@ class Config:
     """units of each of the encoder's hidden layers (published: 200)"""
     encoder_layers: int = 3
     """hidden layers of the encoder"""
-    kl_weight: float = 1.0
-    """price of a nat of KL(q(z | context) || N(0, I)), per meta-episode"""
-    reward_scale: float = 1.0
-    """of the rewards that the encoder reads"""
+    kl_weight: float = 1e-4
+    """price of a nat of KL(q(z | context) || N(0, I)) beside the critic's loss (published: 1, with
+    rewards a hundred times as large and so a critic's loss ten thousand times)"""
 
 
 class _Normal(NamedTuple):
@@ -90,8 +89,7 @@ def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
 
     def factors(params: Params, obs: Array, action: Array, reward: Array) -> _Normal:
         """The evidence of each transition, [..., Z]."""
-        reward = config.reward_scale * reward[..., None]
-        x = jnp.concatenate([obs, action_head.embed(action), reward], axis=-1)
+        x = jnp.concatenate([obs, action_head.embed(action), reward[..., None]], axis=-1)
         mean, raw = jnp.split(network.apply(params, x), 2, axis=-1)
         precision = 1.0 / jnp.maximum(jax.nn.softplus(raw), 1e-4)  # softplus: a variance
         return _Normal(precision, precision * mean)
