@@ -116,7 +116,8 @@ def main(args: Sequence[str] | None = None) -> None:
     rows = []
     for size in arguments.size:
         for core in arguments.core:
-            row = measure(core, *map(int, size.split(",")), arguments.repeats)
+            steps, batch, hidden = (int(part) for part in size.split(","))
+            row = measure(core, steps, batch, hidden, arguments.repeats)
             rows.append(row)
             if not arguments.json:
                 print(row, flush=True)

@@ -38,8 +38,9 @@ def measure(run: Path, tasks: int) -> dict[str, Any]:
             " against the exact posterior"
         )
     divergence = np.asarray(divergence)
-    family = parts.env.spec.task
-    independent = parts.label == "description" and isinstance(family, Probabilities)
+    family, num = parts.env.spec.task, 1
+    if parts.label == "description" and isinstance(family, Probabilities):
+        num = family.num
     return {
         "run": run.name,
         "env": chosen.env_name,
@@ -47,7 +48,7 @@ def measure(run: Path, tasks: int) -> dict[str, Any]:
         "label": parts.label,
         "seed": chosen.seed,
         "tasks": divergence.shape[1],
-        "parts": family.num if independent else 1,
+        "parts": num,
         "kl_by_step": divergence.mean(axis=1).round(4).tolist(),
         "standard_error_at_end": round(
             float(divergence[-1].std(ddof=1) / np.sqrt(divergence.shape[1])), 4
