@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from taskbelief.agents import _history
+from taskbelief.agents import _history, _label
 from taskbelief.networks import cores, functional, heads
 from taskbelief.networks.torsos import MLP
 from taskbelief.types import (
@@ -24,9 +24,7 @@ from taskbelief.types import (
     EnvSpec,
     Features,
     Key,
-    Label,
     LabelSpec,
-    Metrics,
     Params,
 )
 
@@ -34,14 +32,7 @@ USES_LABEL = True  # learns from the label
 
 
 @dataclass(frozen=True)
-class Config(_history.Config):
-    head_hidden: int = 64
-    """units of the belief network's penultimate layer"""
-    aux_weight: float = 1.0
-    """weight of the label's negative log-likelihood (nats per step) beside the RL losses; it
-    shares no parameter with them, only the limit on the gradient's norm"""
-    read_prediction: bool = True
-    """actor and critic also read the expected label [ours]"""
+class Config(_label.Config):
     policy_hidden: int = 0
     """units of a recurrent core of actor's and critic's own; 0: they are feed-forward"""
 
@@ -75,9 +66,13 @@ class _Network(nnx.Module):
 
 def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
     """The agent for environments like `spec` and labels of the family `label`."""
-    head = heads.label_head(label)
     network = functional(lambda rngs: _Network(spec, label, config, rngs=rngs))
     core_type = cores.CORES[config.core]
+
+    def predict(params: Params, belief: Array) -> Array:
+        return network.apply(params, belief, method="predict")
+
+    inferred = _label.prediction(label, predict, config)
 
     def initial_core(batch: int) -> Core:
         own = core_type.initial(batch, config.policy_hidden) if config.policy_hidden else ()
@@ -89,26 +84,14 @@ def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
         x = _history.read(spec, inputs)
         core, own = core
         core, belief, price = network.apply(params, core, x, inputs.task_start, key, method="infer")
-        known = jax.lax.stop_gradient(belief)
-        parts = [known, x]
+        parts = [jax.lax.stop_gradient(belief), x]
         if config.policy_hidden:
             own, planned = network.apply(
                 params, own, jnp.concatenate(parts, axis=-1), inputs.task_start, method="plan"
             )
             parts.append(planned)
-        if config.read_prediction:
-            prediction = network.apply(params, belief, method="predict")
-            parts.append(jax.lax.stop_gradient(head.summary(prediction, inputs.obs)))
-        features = jnp.concatenate(parts, axis=-1)
+        features = inferred.read(params, belief, inputs.obs, parts)
         return (core, own), Features(features, features, belief, price)
 
-    def belief_log_prob(params: Params, features: Features, label: Label) -> Array:
-        return head.log_prob(network.apply(params, features.belief, method="predict"), label.h)
-
-    def aux_loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
-        nll = -jnp.mean(belief_log_prob(params, features, label))
-        metrics = _history.bottleneck_metrics(config, features)
-        return config.aux_weight * nll, {"belief_nll": nll, **metrics}
-
     stochastic = config.bottleneck_beta > 0
-    return Agent(network.init, initial_core, unroll, aux_loss, belief_log_prob, stochastic)
+    return Agent(network.init, initial_core, unroll, inferred.loss, inferred.log_prob, stochastic)

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs._settings import require, require_split
+from taskbelief.envs import _tasks
+from taskbelief.envs._settings import require
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
 
@@ -75,13 +76,8 @@ class SparseNavigation:
         return _on_circle(jax.random.uniform(key, maxval=np.pi))
 
     def task_set(self, split: str, num: int | None = None) -> Task:
-        """The same on every machine: drawn by NumPy's PCG64 from a fixed seed per split."""
-        require_split(split)
-        seed, size = (0, self.train_tasks) if split == "train" else (1, self.holdout_tasks)
-        size = size if num is None else num
-        require(size >= 1, "num", num, "at least 1")
-        rng = np.random.Generator(np.random.PCG64(seed))
-        return _on_circle(jnp.asarray(rng.uniform(0.0, np.pi, size), jnp.float32))
+        sizes = (self.train_tasks, self.holdout_tasks)
+        return _on_circle(_tasks.uniform(split, num, sizes, 0.0, np.pi))
 
     def describe(self, task: Task) -> Array:
         return task.goal
