@@ -6,8 +6,9 @@
 A cell is a run of experiments.run in the sweep's directory, with the preset for its
 combination; flags after "--" go to every run, and --vary gives one flag several values. Started
 again, a sweep leaves finished cells alone and resumes the others. At the end: results.csv, one
-row for each run; table.md, means and 95 % intervals over seeds; curves.png; with --vary also
-varied.png, scores and gap by value. A file holds the same lists:
+row for each run; curves.csv, one for each evaluation; table.md, means and 95 % intervals over
+seeds; curves.png; with --vary also varied.png, scores and gap by value. A file holds the same
+lists:
 
     env = ["bandit", "semicircle"]
     agent = ["belief", "baseline"]
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -29,6 +31,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
 
 import numpy as np
 import scipy.stats
@@ -78,7 +81,7 @@ def main(args: Sequence[str] | None = None) -> None:
     flags = flags + args[cut + 1 :]
     out.mkdir(parents=True, exist_ok=True)
     print(f"{len(cells)} runs, {jobs} at a time, in {out}")
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs, initializer=_take, initargs=(_shares(jobs),)) as pool:
         for cell, outcome in pool.map(lambda cell: (cell, play(cell, out, flags)), cells):
             print(f"{cell.name:60} {outcome}", flush=True)
     rows = [row for cell in cells if (row := result(cell, out))]
@@ -86,6 +89,23 @@ def main(args: Sequence[str] | None = None) -> None:
         stop.failed("no run has finished")
     _write(rows, out)
     print((out / "table.md").read_text())
+
+
+def _shares(jobs: int) -> Queue[set[int]]:
+    """CPU cores for each of the runs side by side; empty where they cannot be told apart."""
+    shares: Queue[set[int]] = Queue()
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    for job in range(jobs):
+        shares.put(set(cores[job::jobs]))
+    return shares
+
+
+def _take(shares: Queue[set[int]]) -> None:
+    """Keeps this thread, and the runs it starts, to its share: two runs on a core each are
+    faster than both on both."""
+    share = shares.get()
+    if share:
+        os.sched_setaffinity(0, share)
 
 
 def _parse(args: Sequence[str]) -> tuple[list[Cell], list[str], Path, int]:
@@ -171,32 +191,53 @@ def result(cell: Cell, out: Path) -> dict[str, object] | None:
     run = out / cell.name
     if not (run / _DONE).exists():
         return None
-    evaluated = [row for row in loggers.read(run / "metrics.csv") if row["eval/train/return"]]
-    last = evaluated[-1]
-    row: dict[str, object] = {
+    label = config.load(run).label if config.uses_label(cell.agent) else ""
+    return {
         "env": cell.env,
         "agent": cell.agent,
         "learner": cell.learner,
-        "label": config.load(run).label,
+        "label": label,
         "varied": cell.value,
         "seed": cell.seed,
         "run": cell.name,
-        "env_steps": int(last["env_steps"]),
-        "minutes": round(float(last["time/wall_seconds"]) / 60, 2),
+        "commit": json.loads((run / "config.json").read_text())["git_commit"],
+        **_evaluations(run)[-1],
     }
-    for name, value in last.items():
-        if name.startswith("eval/") and value:
-            row[name] = float(value)
-    return row
+
+
+def _evaluations(run: Path) -> list[dict[str, object]]:
+    """What each evaluation of a run found, and when."""
+    return [
+        {
+            "env_steps": int(row["env_steps"]),
+            "minutes": round(float(row["time/wall_seconds"]) / 60, 2),
+            **{
+                name: float(f"{float(value):.5g}")
+                for name, value in row.items()
+                if name.startswith("eval/") and value
+            },
+        }
+        for row in loggers.read(run / "metrics.csv")
+        if row["eval/train/return"]
+    ]
+
+
+def _curves(rows: list[dict[str, object]], out: Path) -> Iterator[dict[str, object]]:
+    for row in rows:
+        for found in _evaluations(out / str(row["run"])):
+            kept = {name: found[name] for name in _MEASURES if name in found}
+            steps = {name: found[name] for name in ("env_steps", "minutes")}
+            yield {"run": row["run"], **steps, **kept}
 
 
 def _write(rows: list[dict[str, object]], out: Path) -> None:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with (out / "results.new").open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(out / "results.new", out / "results.csv")
+    for name, table in (("results", rows), ("curves", list(_curves(rows, out)))):
+        columns = list(dict.fromkeys(name for row in table for name in row))
+        with (out / f"{name}.new").open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(table)
+        os.replace(out / f"{name}.new", out / f"{name}.csv")
     (out / "table.md").write_text("\n".join(_table(rows)) + "\n")
     groups = {name: [out / str(row["run"]) for row in group] for name, group in _groups(rows)}
     figures.compare({" ".join(name): runs for name, runs in groups.items()}, out / "curves.png")
