@@ -168,7 +168,8 @@ def iterate(
 
 
 def references_of(env: Env, run: Path) -> dict[str, References | None]:
-    """For each task set, what to measure an agent against; None where `env` has no expert.
+    """For each task set, what to measure an agent against; None where `env` has no expert, or
+    one that earns no more than chance.
 
     Measured once for a run and kept in its references.json.
     """
@@ -183,7 +184,7 @@ def references_of(env: Env, run: Path) -> dict[str, References | None]:
 
     def of(split: str) -> References | None:
         mean = {name: entry["mean"] for name, entry in measured[split].items()}
-        if "expert" not in mean:
+        if "expert" not in mean or mean["expert"] <= mean["random"]:
             return None
         return References(mean["random"], mean["expert"], mean.get("explorer"))
 

@@ -247,7 +247,10 @@ def _introduction(compiled: Compiled) -> str:
     done = f"Compiled in {compiled.seconds:.0f} s."
     found = compiled.references["holdout"]
     if found is None:
-        return f"{done} This environment has no scripted expert: returns stand for scores."
+        return (
+            f"{done} No scripted expert earns more than random actions here: returns stand for"
+            " scores."
+        )
     lines = [f"{done} Hold-out returns, and the scores they stand for:"]
     policies = {
         "random actions": found.random,

@@ -14,8 +14,8 @@ from tests.experiments import tiny
 def searcher(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "searcher"
     names = ["--env", "sparse_navigation", "--agent", "belief"]
-    episodes = ["--env.episode_steps", "4", "--env.episodes", "2", "--env.test_episodes", "3"]
-    more = ["--steps", "64", "--rows", "1", "--belief_tasks", "4", "--out", str(out)]
+    episodes = ["--env.episode_steps", "10", "--env.episodes", "2", "--env.test_episodes", "3"]
+    more = ["--steps", "160", "--rows", "1", "--belief_tasks", "4", "--out", str(out)]
     run.main([*names, *tiny.SIZES, *episodes, *more])
     return out
 
@@ -25,7 +25,7 @@ def test_adaptation_splits_meta_episodes(searcher, tmp_path, monkeypatch, capsys
     adaptation.main()
     played = adaptation.play(searcher)
     assert played.returns.shape == (20, 3)
-    assert played.paths.shape == (20, 3, 4, 2)
+    assert played.paths.shape == (20, 3, 10, 2)
     np.testing.assert_array_equal(played.paths[:, :, 0], 0.0)  # each episode from the origin
     assert (np.abs(np.diff(played.paths, axis=2)) <= 0.1 + 1e-5).all()
     (record,) = json.loads((tmp_path / "adaptation.json").read_text())
@@ -41,7 +41,7 @@ def test_beliefs_are_held_against_the_posterior_at_every_step(
     monkeypatch.setattr(sys, "argv", arguments)
     beliefs.main()
     (record,) = json.loads((tmp_path / "beliefs.json").read_text())
-    assert len(record["kl_by_step"]) == 3 * 4
+    assert len(record["kl_by_step"]) == 3 * 10
     assert record["tasks"] == 8
     assert min(record["kl_by_step"]) >= 0.0  # over a grid: no noise of sampling
     assert (tmp_path / "beliefs.png").stat().st_size > 1000
