@@ -84,6 +84,8 @@ def _assemble(config: RunConfig) -> Assembly:
         return play(params, tasks, play_key), divergence
 
     taught = teach if agent.belief_log_prob is not None else None
+    if config.dense:
+        taught = supervision.dense(env, taught)
     training = train.make(played, agent, learner, taught, config.train)
     return Assembly(
         env=env.at_test(),

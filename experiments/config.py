@@ -45,6 +45,9 @@ class RunConfig:
     expert: str = ""
     """run of an oracle that gives the labels: of any oracle for expert_action (without one, the
     scripted expert does), of one with --condition embedding for task_embedding"""
+    dense: bool = False
+    """actor and critic learn from the environment's dense reward (sparse_navigation: minus the
+    distance), as PEARL was published; agents see, and scores count, the sparse one"""
     seed: int = 0
     """of everything random in training"""
     steps: int = 1_000_000

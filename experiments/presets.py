@@ -69,8 +69,12 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "learner.entropy_end": -2.0,
             "train.hold": 3,
         },
-        # one-step targets and a short horizon, as published
-        ("sparse_navigation", "pearl", "svg0"): {"learner.gamma": 0.9, "learner.lambda_": 0.0},
+        # one-step targets, a short horizon and a dense reward, as published
+        ("sparse_navigation", "pearl", "svg0"): {
+            "dense": True,
+            "learner.gamma": 0.9,
+            "learner.lambda_": 0.0,
+        },
         ("noisy_target", ANY, ANY): {
             "steps": 5_000_000,
             "evaluations": 20,

@@ -38,6 +38,8 @@ class Teacher(NamedTuple):
     init: Callable[[], Any] = tuple  # () -> memory
     # (memory, obs, action, reward, next_obs) -> memory
     observe: Callable[..., Any] = lambda memory, *_: memory
+    # (next_obs, task) -> dense reward to learn from; None: there is only the environment's
+    reward: Callable[[Array, Task], Array] | None = None
 
 
 class Scripted(NamedTuple):
@@ -101,6 +103,9 @@ def _play(
             seen = jax.tree.map(lambda leaf: leaf[0], loop.inputs)
             lesson, h = jax.vmap(teach.label)(lesson, keys, seen, loop.state, tasks)
         obs, state, reward, terminated = each(env.step, step_key, loop.state, action, tasks)
+        dense = None
+        if teach is not None and teach.reward is not None:
+            dense = jax.vmap(teach.reward)(obs, tasks)
         if observe is not None:
             memory = observe(memory, loop.inputs.obs[0], action, reward, obs)
         if teach is not None:
@@ -129,7 +134,7 @@ def _play(
             terminated,
             terminated | out_of_time,
             jnp.broadcast_to(task_end, (batch,)),
-            h,
+            Label(h, dense),
         )
         elapsed = jnp.where(again, 0, elapsed)
         return _Loop(memory, lesson, state, _add_time(inputs), elapsed), record
@@ -148,11 +153,11 @@ def _play(
     act_keys = jax.random.split(act_key, spec.task_steps)[steps // hold]
     keys = jax.random.split(scan_key, spec.task_steps)
     loop, record = jax.lax.scan(body, loop, (steps, act_keys, keys))
-    inputs, action, log_prob, reward, terminated, episode_end, task_end, h = record
+    inputs, action, log_prob, reward, terminated, episode_end, task_end, label = record
     inputs = jax.tree.map(
         lambda seen, last: jnp.concatenate([seen[:, 0], last]), inputs, loop.inputs
     )
-    return Trajectory(inputs, action, log_prob, reward, terminated, episode_end, task_end, Label(h))
+    return Trajectory(inputs, action, log_prob, reward, terminated, episode_end, task_end, label)
 
 
 def collect(

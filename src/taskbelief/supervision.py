@@ -107,6 +107,21 @@ def examiner(env: Env, kind: str, expert: Expert | None = None) -> Teacher:
     return teacher(env, _of_this_task(kind), expert)[1]
 
 
+def dense(env: Env, teach: Teacher | None) -> Teacher:
+    """`teach`, or without one a teacher who says nothing else, with the environment's dense
+    reward for actor and critic to learn from; what agents see and are scored by stays sparse.
+
+    Raises:
+      ValueError: the environment has none.
+    """
+    reward = getattr(env, "dense_reward", None)
+    if reward is None:
+        raise ValueError("dense: this environment has no dense reward; sparse_navigation has")
+    if teach is None:
+        teach = Teacher(lambda memory, *_: (memory, ()))
+    return teach._replace(reward=reward)
+
+
 def _of_this_task(kind: str) -> str:
     return "expert_goal" if kind == "posterior_goal" else kind
 

@@ -202,6 +202,7 @@ class Label(NamedTuple):
     """What only losses and evaluation may see."""
 
     h: Array  # [T, B, ...] in the family of the label
+    reward: Array | None = None  # [T, B]: dense, to learn from in place of the sparse one
 
 
 class Trajectory(NamedTuple):
@@ -219,6 +220,11 @@ class Trajectory(NamedTuple):
     episode_end: Array  # [T, B] bool: terminated, or out of time
     task_end: Array  # [T, B] bool: the last step of the meta-episode
     label: Label  # [T, B, ...]
+
+    @property
+    def paid(self) -> Array:
+        """[T, B]: the reward that actor and critic learn from."""
+        return self.reward if self.label.reward is None else self.label.reward
 
 
 # ---- What can be known of the task -----------------------------------------------

@@ -103,6 +103,11 @@ class SparseNavigation:
         reward = jnp.where(gap <= self.goal_radius, 1.0 - gap, 0.0)
         return position, State(position), reward, jnp.zeros((), bool)
 
+    def dense_reward(self, next_obs: Array, task: Task) -> Array:
+        """Minus the distance from the goal: what PEARL's published code trains actor and critic
+        on, while the agent sees the sparse reward."""
+        return -jnp.linalg.norm(next_obs - task.goal)
+
     def _move(self, position: Array, action: Array) -> Array:
         return position + self.step_size * jnp.clip(action, -1.0, 1.0)
 

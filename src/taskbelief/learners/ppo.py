@@ -186,7 +186,7 @@ def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: 
         discount = returns.discounts(
             config.gamma, batch.terminated, batch.task_end, beyond=config.bootstrap_at_task_end
         )
-        target = returns.lambda_returns(value, batch.reward, discount, lambda_=config.lambda_)
+        target = returns.lambda_returns(value, batch.paid, discount, lambda_=config.lambda_)
         return value[:-1], target
 
     def update(state: LearnerState, batch: Trajectory, key: Key) -> tuple[LearnerState, Metrics]:

@@ -190,7 +190,7 @@ def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: 
         targets = returns.retrace(
             q_now.at(batch.action),
             expected[1:],
-            batch.reward,
+            batch.paid,
             discount,
             log_ratio,
             lambda_=config.lambda_,
