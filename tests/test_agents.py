@@ -12,6 +12,8 @@ from taskbelief import posterior, registry, rollout, supervision
 from taskbelief.learners import ppo, svg0
 from taskbelief.networks import cores
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 AGENTS = registry.names("agents")
 # small instances: what is tested does not depend on size
 SMALL = {

@@ -14,17 +14,9 @@ from taskbelief import posterior, registry, supervision, train
 from taskbelief.supervision import Expert
 from tests.test_agents import AGENTS, SMALL, play, small
 
-# nothing is learnt here: programs are compiled fast and run slowly
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
 REWARD_ALONE = "reward alone"
-
-
-@pytest.fixture(scope="module")
-def unoptimised():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def combinations():
@@ -50,12 +42,22 @@ def refusal(env, agent, learner, label):
     return None
 
 
-def compiled_always(env, agent, learner, label):
-    """A part of the matrix in which every pair of names meets; with --matrix all are compiled,
-    without it the others are traced only."""
+def depth(request, env, agent, learner, label):
+    """ "compile", "trace" or "skip". With --matrix all are compiled; without it a part in which
+    every pair of names meets, and less of what is slow to compile."""
+    if request.config.getoption("--matrix"):
+        return "compile"
     rooms = registry.names("envs"), registry.names("agents"), registry.names("learners")
     turn = sum(room.index(name) for room, name in zip(rooms, (env, agent, learner), strict=True))
-    return label in (REWARD_ALONE, supervision.KINDS[turn % len(supervision.KINDS)])
+    turned = label in (REWARD_ALONE, supervision.KINDS[turn % len(supervision.KINDS)])
+    if turned and not slow_body(env, agent):
+        return "compile"
+    return "skip" if env == "cheetah_velocity" else "trace"
+
+
+def slow_body(env, agent):
+    """Brax's compiles for most of a minute: one agent stands for all."""
+    return env == "cheetah_velocity" and agent != "belief"
 
 
 def build(env_name, agent_name, learner_name, label):
@@ -117,6 +119,9 @@ def test_two_iterations_or_a_refusal(names, request):
         with pytest.raises(ValueError, match=refused):
             build(*names)
         return
+    how = depth(request, *names)
+    if how == "skip":
+        pytest.skip("with --matrix only")
     functions = build(*names)
 
     def two_iterations(key):
@@ -126,7 +131,7 @@ def test_two_iterations_or_a_refusal(names, request):
         moved = jax.tree.map(lambda a, b: jnp.any(a != b), before, state.learner.params)
         return metrics, moved, state.iteration
 
-    if not (request.config.getoption("--matrix") or compiled_always(*names)):
+    if how == "trace":
         metrics, _, _ = jax.eval_shape(two_iterations, jax.random.key(0))
     else:
         metrics, moved, iteration = jax.jit(two_iterations)(jax.random.key(0))
@@ -138,10 +143,12 @@ def test_two_iterations_or_a_refusal(names, request):
 
 @pytest.mark.parametrize("agent_name", [name for name in AGENTS if name != "oracle"])
 @pytest.mark.parametrize("env_name", registry.names("envs"))
-def test_label_cannot_leak(env_name, agent_name):
+def test_label_cannot_leak(env_name, agent_name, request):
     """With NaN for a label, what is acted is the same to the bit."""
     if refusal(env_name, agent_name, "svg0", REWARD_ALONE):
         pytest.skip("no such pair")
+    if slow_body(env_name, agent_name) and not request.config.getoption("--matrix"):
+        pytest.skip("with --matrix only")
     env, agent, learner, teach = small(env_name, agent_name)
 
     def nan(memory, key, inputs, state, task):

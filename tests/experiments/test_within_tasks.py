@@ -9,6 +9,8 @@ import pytest
 from experiments import adaptation, beliefs, run
 from tests.experiments import tiny
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 
 @pytest.fixture(scope="module")
 def searcher(tmp_path_factory):
