@@ -1,14 +1,15 @@
 """PEARL: tries one hypothesis an episode (Rakelly et al. 2019), to compare with.
 
 No recurrence: each transition (x, a, r) is evidence, a normal factor over a latent z, and the
-posterior over z is the product of the factors, whatever their order. z is drawn from it when
+posterior over z is the product of the prior N(0, I) and the factors, whatever their order. z is drawn from it when
 an episode starts and kept to its end; the policy acts on (x, z) as if z were the truth. The
 critic's gradient trains the encoder, at a price of KL(q(z) || N(0, I)); the actor's does not.
 
 When learning, the evidence is a random part of the whole meta-episode and one z serves all its
 episodes, as published: under a z that knew less than the task, the critic would average
-over tasks and z would come to mean nothing. Published, but for: context from the same
-meta-episode and not from a buffer per task; one critic; a learner of the reader's choice.
+over tasks and z would come to mean nothing. As published, but for: context from the same
+meta-episode and not from a buffer per task; the prior among the factors, so that what tells nothing
+leaves z to be guessed (published: the factors alone); one critic; a learner of the reader's choice.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ class Config:
     rewards a hundred times as large and so a critic's loss ten thousand times)"""
 
 
+# At first a hundred transitions weigh as much as the prior.
+_RAW_PRECISION = -4.6
+
+
 class _Normal(NamedTuple):
     """Independent normals over z, as sums of evidence: precision, and precision times mean."""
 
@@ -56,9 +61,8 @@ class _Normal(NamedTuple):
     weighted: Array  # [..., Z]
 
     def mean_and_std(self) -> tuple[Array, Array]:
-        """Of the product; of the prior N(0, I) where there is no evidence."""
-        none = self.precision == 0.0
-        precision = jnp.where(none, 1.0, self.precision)
+        """Of the product with the prior N(0, I)."""
+        precision = 1.0 + self.precision
         return self.weighted / precision, jax.lax.rsqrt(precision)
 
 
@@ -91,7 +95,7 @@ def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
         """The evidence of each transition, [..., Z]."""
         x = jnp.concatenate([obs, action_head.embed(action), reward[..., None]], axis=-1)
         mean, raw = jnp.split(network.apply(params, x), 2, axis=-1)
-        precision = 1.0 / jnp.maximum(jax.nn.softplus(raw), 1e-4)  # softplus: a variance
+        precision = jax.nn.softplus(raw + _RAW_PRECISION)
         return _Normal(precision, precision * mean)
 
     def initial_core(batch: int) -> Core:
