@@ -1,15 +1,17 @@
 """PEARL: tries one hypothesis an episode (Rakelly et al. 2019), to compare with.
 
 No recurrence: each transition (x, a, r) is evidence, a normal factor over a latent z, and the
-posterior over z is the product of the prior N(0, I) and the factors, whatever their order. z is drawn from it when
-an episode starts and kept to its end; the policy acts on (x, z) as if z were the truth. The
-critic's gradient trains the encoder, at a price of KL(q(z) || N(0, I)); the actor's does not.
+posterior over z is the product of the prior N(0, I) and the factors, whatever their order. z is
+drawn from it when an episode starts and kept to its end; the policy acts on (x, z) as if z were
+the truth. The critic's gradient trains the encoder, at a price of KL(q(z) || N(0, I)); the
+actor's does not.
 
 When learning, the evidence is a random part of the whole meta-episode and one z serves all its
 episodes, as published: under a z that knew less than the task, the critic would average
 over tasks and z would come to mean nothing. As published, but for: context from the same
-meta-episode and not from a buffer per task; the prior among the factors, so that what tells nothing
-leaves z to be guessed (published: the factors alone); one critic; a learner of the reader's choice.
+meta-episode and not from a buffer per task; the prior among the factors, so that what tells
+nothing leaves z to be guessed (published: the factors alone); one critic; a learner of the
+reader's choice.
 """
 
 from __future__ import annotations
