@@ -27,18 +27,15 @@ def sweep(out, *args):
 
 def test_a_sweep_is_resumable_and_leaves_tables_and_pictures(tmp_path):
     cells = ["--env", "bandit", "--agent", "aux_head", "--label", "task_embedding", "description"]
-    cells += ["--vary", "agent.bottleneck_beta", "0", "0.1", "--seeds", "0", "--jobs", "2"]
+    cells += ["--vary", "agent.bottleneck_beta", "0.1", "--seeds", "0", "--jobs", "2"]
     done = sweep(tmp_path, *cells, *FLAGS)
     assert done.returncode == 0, done.stderr
-    # the combinations that make no sense without an expert are named, with what they lack
-    outcomes = done.stdout.split("\n")[1:5]
-    assert all("exit status 2" in line and "--expert" in line for line in outcomes[:2])
-    assert all(line.endswith("finished") for line in outcomes[2:])
+    # the combination that makes no sense without an expert is named, with what it lacks
+    refused, finished = done.stdout.split("\n")[1:3]
+    assert "exit status 2" in refused and "--expert" in refused
+    assert finished.endswith("finished")
     rows = list(csv.DictReader((tmp_path / "results.csv").open()))
-    assert [(row["label"], row["varied"]) for row in rows] == [
-        ("description", "0"),
-        ("description", "0.1"),
-    ]
+    assert [(row["label"], row["varied"]) for row in rows] == [("description", "0.1")]
     assert -1.0 < float(rows[0]["eval/holdout/score"]) < 1.0
     curves = list(csv.DictReader((tmp_path / "curves.csv").open()))
     assert [row["run"] for row in curves] == [row["run"] for row in rows for _ in range(3)]
@@ -50,7 +47,7 @@ def test_a_sweep_is_resumable_and_leaves_tables_and_pictures(tmp_path):
     metrics = tmp_path / rows[0]["run"] / "metrics.csv"
     before = metrics.stat().st_mtime_ns
     again = sweep(tmp_path, *cells, *FLAGS)
-    assert again.stdout.count("was finished") == 2
+    assert "was finished" in again.stdout
     assert metrics.stat().st_mtime_ns == before
 
 
