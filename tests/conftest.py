@@ -1,10 +1,14 @@
 """One compilation cache for the suite and for the programs that tests start."""
 
+import gc
 import os
 from pathlib import Path
 
 import jax
 import pytest
+
+# tracing makes millions of objects that live on: look through them less often
+gc.set_threshold(100_000, 50, 100)
 
 CACHE = Path(__file__).parent.parent / ".cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
