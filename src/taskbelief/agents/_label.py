@@ -37,7 +37,7 @@ def prediction(
     head = heads.label_head(label)
 
     def read(params: Params, belief: Array, obs: Array, parts: list[Array]) -> Array:
-        """`parts`, and where the config says so the prediction, side by side."""
+        """`parts`, [T, B, .] each, and where the config says so the prediction, side by side."""
         if config.read_prediction:
             summary = head.summary(predict(params, belief), obs)
             parts = [*parts, jax.lax.stop_gradient(summary)]
