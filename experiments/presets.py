@@ -62,6 +62,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "evaluations": 20,
             "train.envs": 128,
             "train.warmup": 2,
+            "train.updates": 24,
         },
         ("sparse_navigation", ANY, "svg0"): {
             "learner.gamma": 0.97,
@@ -80,6 +81,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "evaluations": 20,
             "train.envs": 128,
             "train.warmup": 2,
+            "train.updates": 16,
         },
         ("noisy_target", ANY, "svg0"): {
             "learner.gamma": 0.97,

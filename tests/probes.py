@@ -31,7 +31,7 @@ class Probe:
     @property
     def spec(self) -> EnvSpec:
         sign = Reals(1, (0.0,), (1.0,))
-        return EnvSpec(2, Continuous(1), sign, sign, self.steps, self.episodes)
+        return EnvSpec(2, Continuous(1), sign, sign, self.steps, self.episodes, terminates=True)
 
     def task_set(self, split: str, num: int | None = None) -> Task:
         del split, num

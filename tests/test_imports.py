@@ -8,7 +8,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "taskbelief"
 # room -> what it may import of the library, besides its own room
 WORDS = {"types", "registry", "returns"}
-MIDDLE = {"envs", "networks", "posterior", "replay", "rollout", "supervision", "render"}
+MIDDLE = {"envs", "networks", "posterior", "parallel", "replay", "rollout", "supervision", "render"}
 ALLOWED = {
     "types": set(),
     "registry": {"types"},
@@ -16,6 +16,7 @@ ALLOWED = {
     "envs": WORDS,
     "networks": WORDS,
     "posterior": WORDS | {"envs", "networks"},
+    "parallel": set(),
     "replay": WORDS,
     "rollout": WORDS,
     "explorer": WORDS | {"posterior", "rollout"},

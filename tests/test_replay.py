@@ -26,7 +26,7 @@ def test_ids_through_wrap_around():
     for first in range(1, 11, 2):  # ids 1 ... 10 into six rows
         memory = add(memory, rows([first, first + 1]))
         assert int(memory.size) == min(first + 1, 6)
-    np.testing.assert_array_equal(memory.rows.reward[:, 0], [7, 8, 9, 10, 5, 6])
+    np.testing.assert_array_equal(memory.rows.reward[0, :, 0], [7, 8, 9, 10, 5, 6])
     batch = replay.sample(memory, jax.random.key(0), 200)
     ids = batch.reward[0]
     assert set(np.unique(ids)) == {5, 6, 7, 8, 9, 10}

@@ -1,11 +1,27 @@
 """The loop of meta-episodes: whose noise is held for how long."""
 
+from dataclasses import dataclass, replace
+
 import jax
 import numpy as np
 import pytest
 
 import taskbelief
 from taskbelief import rollout, supervision
+from taskbelief.envs.sparse_navigation import SparseNavigation
+
+
+@dataclass(frozen=True)
+class Edge(SparseNavigation):
+    """Sparse navigation on a floor with an edge."""
+
+    @property
+    def spec(self):
+        return replace(super().spec, terminates=True)
+
+    def step(self, key, state, action, task):
+        obs, state, reward, _ = super().step(key, state, action, task)
+        return obs, state, reward, obs[0] > 1.2
 
 
 @pytest.mark.parametrize("hold", [1, 4])
@@ -44,3 +60,23 @@ def test_a_dense_reward_is_for_learning_alone():
     np.testing.assert_allclose(played.paid[:3], -gap, rtol=1e-5)
     with pytest.raises(ValueError, match="no dense reward"):
         supervision.dense(taskbelief.make("bandit"), None)
+
+
+def test_an_episode_that_ends_early_starts_anew():
+    """Each meta-episode by its own clock: one that terminates is reset, its neighbour goes on."""
+    env = Edge(episode_steps=6, episodes=2, step_size=0.5)
+    tasks = env.task_set("train", 2)
+    speed = jax.numpy.array([[1.0, 0.0], [0.1, 0.0]])  # past the edge after 3 steps; never
+
+    played = rollout.collect(
+        env,
+        tasks,
+        jax.random.key(0),
+        lambda core, inputs, key: (core, speed, jax.numpy.zeros(2)),
+        (),
+    )
+    starts = np.asarray(played.inputs.episode_start)
+    assert np.flatnonzero(starts[:, 0]).tolist() == [0, 3, 6, 9]
+    assert np.flatnonzero(starts[:, 1]).tolist() == [0, 6]
+    np.testing.assert_array_equal(played.inputs.obs[[0, 3, 6, 9], 0], 0.0)
+    np.testing.assert_array_equal(np.flatnonzero(played.terminated[:, 0]), [2, 5, 8, 11])

@@ -1,6 +1,8 @@
-"""Whole meta-episodes on the device: a ring of rows, sampled uniformly.
+"""Whole meta-episodes on the device: rings of rows, sampled uniformly.
 
-A row is one meta-episode, so that every unroll starts from the zero core.
+A row is one meta-episode, so that every unroll starts from the zero core. The memory is one ring,
+or several of equal size that share what comes in and give equal shares to each sample, so
+that each can live, and be read, on a device of its own.
 """
 
 from __future__ import annotations
@@ -14,37 +16,55 @@ from taskbelief.types import Array, Key, Trajectory
 
 
 class Replay(NamedTuple):
-    rows: Trajectory  # [capacity, T (+ 1), ...]: row-major, a meta-episode lies together
-    next: Array  # [] int32: where the next row goes
-    size: Array  # [] int32: rows filled
+    rows: Trajectory  # [rings, capacity of each, T (+ 1), ...]: a meta-episode lies together
+    next: Array  # [] int32: where the next row of each ring goes
+    size: Array  # [] int32: rows filled in each ring
 
 
-def init(capacity: int, example: Trajectory) -> Replay:
-    """An empty ring; `example` gives shapes and types, [T (+ 1), B, ...]."""
+def init(capacity: int, example: Trajectory, rings: int = 1) -> Replay:
+    """`rings` empty rings of `capacity` rows together; `example` gives shapes and types,
+    [T (+ 1), B, ...]."""
+    each = _divide(capacity, rings, "replay")
     rows = jax.tree.map(
-        lambda leaf: jnp.zeros((capacity, leaf.shape[0], *leaf.shape[2:]), leaf.dtype), example
+        lambda leaf: jnp.zeros((rings, each, leaf.shape[0], *leaf.shape[2:]), leaf.dtype), example
     )
     zero = jnp.zeros((), jnp.int32)
     return Replay(rows, zero, jnp.zeros_like(zero))
 
 
 def add(replay: Replay, batch: Trajectory) -> Replay:
-    """Writes B meta-episodes over the oldest rows; B must divide the capacity."""
-    num = batch.reward.shape[1]
-    capacity = replay.rows.reward.shape[0]
+    """Writes B meta-episodes, an equal part into each ring, over the oldest rows; B must divide
+    the capacity."""
+    rings, capacity = replay.rows.reward.shape[:2]
+    num = _divide(batch.reward.shape[1], rings, "a batch")
     if capacity % num:
-        raise ValueError(f"replay of {capacity} rows: must be a multiple of the {num} added")
-    rows = jax.tree.map(
-        lambda ring, new: jax.lax.dynamic_update_slice_in_dim(
-            ring, jnp.swapaxes(new, 0, 1), replay.next, axis=0
-        ),
-        replay.rows,
-        batch,
-    )
+        raise ValueError(
+            f"replay of {rings * capacity} rows: must be a multiple of the {rings * num} added"
+        )
+
+    def write(ring: Array, new: Array) -> Array:
+        new = jnp.moveaxis(new, 0, 1).reshape(rings, num, *ring.shape[2:])
+        return jax.lax.dynamic_update_slice_in_dim(ring, new, replay.next, axis=1)
+
+    rows = jax.tree.map(write, replay.rows, batch)
     return Replay(rows, (replay.next + num) % capacity, jnp.minimum(replay.size + num, capacity))
 
 
 def sample(replay: Replay, key: Key, num: int) -> Trajectory:
-    """`num` rows with replacement, time-major [T (+ 1), num, ...]."""
-    index = jax.random.randint(key, (num,), 0, replay.size)
-    return jax.tree.map(lambda ring: jnp.swapaxes(ring[index], 0, 1), replay.rows)
+    """`num` rows with replacement, time-major [T (+ 1), num, ...]: equal parts of each ring, in
+    the order of rings."""
+    rings = replay.rows.reward.shape[0]
+    each = _divide(num, rings, "a sample")
+    index = jax.random.randint(key, (rings, each), 0, replay.size)
+
+    def read(ring: Array) -> Array:
+        drawn = jax.vmap(lambda rows, index: rows[index])(ring, index)
+        return jnp.moveaxis(drawn.reshape(num, *ring.shape[2:]), 0, 1)
+
+    return jax.tree.map(read, replay.rows)
+
+
+def _divide(num: int, rings: int, what: str) -> int:
+    if num % rings:
+        raise ValueError(f"{what} of {num} rows: must be a multiple of the {rings} rings")
+    return num // rings

@@ -123,8 +123,11 @@ def _play(
                 lambda new, old: jnp.where(_expand(again, new), new, old), fresh, fresh_and_old
             )
 
-        # no environment of ours resets often: skip the work where none does
-        obs, state = jax.lax.cond(jnp.any(again), reset, lambda old: old, (obs, state))
+        # no environment of ours resets often: skip the work where none does. Where the clock alone
+        # says so, meta-episodes on several devices need not ask each other.
+        by_clock = (step + 1) % spec.episode_steps == 0
+        any_again = jnp.any(again) if spec.terminates else by_clock & ~task_end
+        obs, state = jax.lax.cond(any_again, reset, lambda old: old, (obs, state))
         inputs = AgentInput(obs, action, reward, again, jnp.zeros(batch, bool))
         record = (
             loop.inputs,

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from taskbelief import replay, rollout
+from taskbelief.parallel import deal, dealt, everywhere
 from taskbelief.replay import Replay
 from taskbelief.rollout import Teacher
 from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics
@@ -31,6 +33,9 @@ class Config:
     """iterations' worth of meta-episodes collected before the first update"""
     hold: int = 1
     """steps for which the noise in actions is held while collecting: it then leads somewhere"""
+    shards: int = 1
+    """equal parts of what is collected, kept and learnt from in an update, each of which can live
+    on a device of its own; the numbers depend on the parts, not on the devices"""
 
 
 class TrainState(NamedTuple):
@@ -48,28 +53,49 @@ class Train(NamedTuple):
     step: Any  # (TrainState) -> (TrainState, metrics): one iteration
 
 
-def make(env: Env, agent: Agent, learner: Learner, teach: Teacher | None, config: Config) -> Train:
+def make(
+    env: Env,
+    agent: Agent,
+    learner: Learner,
+    teach: Teacher | None,
+    config: Config,
+    mesh: Mesh | None = None,
+) -> Train:
     """Pure functions that train `learner` on the training tasks of `env`.
 
     One iteration plays `config.envs` meta-episodes on tasks drawn from the training set and
     makes `config.updates` updates from replay. Metrics are means over the iteration. `teach`
-    None: nobody learns from labels, and there are none.
+    None: nobody learns from labels, and there are none. `mesh`: the devices that share the work,
+    whose number divides `config.shards`; None: the default device does it all.
+
+    Raises:
+      ValueError: sizes that are no multiples of `config.shards`.
     """
+    for name in ("envs", "batch", "replay_rows"):
+        if getattr(config, name) % config.shards:
+            raise ValueError(
+                f"train.{name} {getattr(config, name)}: must be a multiple of train.shards"
+                f" {config.shards}, the parts that are dealt out to devices"
+            )
     tasks = env.task_set("train")
     num_tasks = rollout.batch_size(tasks)
 
     def collect(params: object, key: Key):
         task_key, play_key = jax.random.split(key)
         index = jax.random.randint(task_key, (config.envs,), 0, num_tasks)
-        return rollout.collect(
+        played = rollout.collect(
             env,
-            rollout.take(tasks, index),
+            deal(rollout.take(tasks, index), mesh, 0),
             play_key,
             lambda core, inputs, key: learner.act(params, core, inputs, key),
-            agent.initial_core(config.envs),
+            deal(agent.initial_core(config.envs), mesh, 0),
             teach,
             config.hold,
         )
+        return deal(played, mesh, 1)
+
+    def remember(memory: Replay) -> Replay:
+        return memory._replace(rows=deal(memory.rows, mesh, 0))
 
     def init(key: Key) -> TrainState:
         learner_key, warm_key, key = jax.random.split(key, 3)
@@ -78,10 +104,10 @@ def make(env: Env, agent: Agent, learner: Learner, teach: Teacher | None, config
             zero = jnp.zeros((), jnp.int32)
             return TrainState(state, None, key, zero, jnp.zeros_like(zero))
         example = jax.eval_shape(lambda: collect(state.params, warm_key))
-        memory = replay.init(config.replay_rows, example)
+        memory = remember(replay.init(config.replay_rows, example, config.shards))
 
         def fill(memory: Replay, key: Key) -> tuple[Replay, None]:
-            return replay.add(memory, collect(state.params, key)), None
+            return remember(replay.add(memory, collect(state.params, key))), None
 
         memory, _ = jax.lax.scan(fill, memory, jax.random.split(warm_key, config.warmup))
         steps = config.warmup * config.envs * env.spec.task_steps
@@ -96,7 +122,7 @@ def make(env: Env, agent: Agent, learner: Learner, teach: Teacher | None, config
             learner_state, metrics = learner.update(state.learner, batch, learn_key)
             memory = None
         else:
-            memory = replay.add(state.replay, batch)
+            memory = remember(replay.add(state.replay, batch))
             learner_state, metrics = learn_off_policy(state.learner, memory, learn_key)
         metrics["return"] = jnp.mean(jnp.sum(batch.reward, axis=0))
         env_steps = state.env_steps + batch.reward.size
@@ -105,10 +131,21 @@ def make(env: Env, agent: Agent, learner: Learner, teach: Teacher | None, config
     def learn_off_policy(state: Any, memory: Replay, key: Key) -> tuple[Any, Metrics]:
         def learn(learner_state: object, key: Key) -> tuple[object, Metrics]:
             sample_key, update_key = jax.random.split(key)
-            rows = replay.sample(memory, sample_key, config.batch)
+            rows = deal(replay.sample(memory, sample_key, config.batch), mesh, 1)
             return learner.update(learner_state, rows, update_key)
 
         state, metrics = jax.lax.scan(learn, state, jax.random.split(key, config.updates))
         return state, jax.tree.map(jnp.mean, metrics)
 
     return Train(init, step)
+
+
+def shardings(state: TrainState, mesh: Mesh) -> TrainState:
+    """Where each leaf of a training state lives: rows of the replay dealt out, the rest on all
+    devices."""
+    everything: TrainState = jax.tree.map(lambda _: everywhere(mesh), state)
+    if state.replay is None:
+        return everything
+    rows = jax.tree.map(lambda _: dealt(mesh, 0), state.replay.rows)
+    assert everything.replay is not None
+    return everything._replace(replay=everything.replay._replace(rows=rows))

@@ -96,6 +96,7 @@ class EnvSpec:
     episodes_per_task: int = 1
     reward_range: tuple[float, float] = (0.0, 1.0)
     has_expert: bool = True  # `Env.expert` is scripted; else only a trained oracle can stand in
+    terminates: bool = False  # episodes may end before their time
 
     @property
     def task_steps(self) -> int:

@@ -72,6 +72,7 @@ def test_scan_of_many_steps_is_finite_and_as_the_spec_says(case):
     assert obs.shape == (STEPS, spec.obs_dim) and obs.dtype == jnp.float32
     assert reward.shape == (STEPS,) and reward.dtype == jnp.float32
     assert end.shape == (STEPS,) and end.dtype == jnp.bool_
+    assert make(case).spec.terminates or not jnp.any(end)
     assert action.dtype == (jnp.float32 if isinstance(spec.action, Continuous) else jnp.int32)
     for values in (first, obs, reward):
         assert np.all(np.isfinite(values))

@@ -8,6 +8,7 @@ the zero core. The batch is what the present policy has just played.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -145,9 +146,8 @@ def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: 
         advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-6)
         log_ratio = action_head.log_prob(policy, batch.action) - batch.log_prob
         ratio = jnp.exp(log_ratio)
-        actor_loss = rlax.clipped_surrogate_pg_loss(
-            ratio.reshape(-1), advantage.reshape(-1), config.clip
-        )
+        surrogate = partial(rlax.clipped_surrogate_pg_loss, epsilon=config.clip)
+        actor_loss = jnp.mean(jax.vmap(surrogate)(ratio, advantage))
         entropy = jnp.mean(action_head.entropy(policy, key))
 
         value = network.apply(params["heads"], features.critic, method="value")
@@ -196,22 +196,32 @@ def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: 
                 f"minibatches {config.minibatches}: must divide the {num} meta-episodes of a batch"
             )
         value, target = _targets(state.params, batch)
-        whole = batch, value, target
+        # One of each group in every minibatch: neighbours may live on one device.
+        size = num // config.minibatches
+        groups = jax.tree.map(
+            lambda leaf: leaf.reshape(-1, size, config.minibatches, *leaf.shape[2:]),
+            (batch, value, target),
+        )
 
         def one(state: LearnerState, xs: tuple[Array, Key]) -> tuple[LearnerState, Metrics]:
-            index, key = xs
-            part = jax.tree.map(lambda leaf: leaf[:, index], whole)
+            chosen, key = xs
+            part = jax.tree.map(lambda leaf: _choose(leaf, chosen), groups)
             gradient, metrics = jax.grad(loss, has_aux=True)(state.params, *part, key)
             metrics["gradient_norm"] = optax.global_norm(gradient)
             step, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
             return LearnerState(optax.apply_updates(state.params, step), optimiser_state), metrics
 
         order_key, loss_key = jax.random.split(key)
-        orders = jax.vmap(lambda key: jax.random.permutation(key, num))(
-            jax.random.split(order_key, config.epochs)
-        )
-        parts = orders.reshape(passes, num // config.minibatches)
+        order_keys = jax.random.split(order_key, (config.epochs, size))
+        shuffle = partial(jax.random.permutation, x=config.minibatches)
+        orders = jax.vmap(jax.vmap(shuffle))(order_keys)  # [epochs, groups, minibatches]
+        parts = jnp.moveaxis(orders, -1, 1).reshape(passes, size)
         state, metrics = jax.lax.scan(one, state, (parts, jax.random.split(loss_key, passes)))
         return state, jax.tree.map(jnp.mean, metrics)
 
     return Learner(init, act, update, on_policy=ON_POLICY, steps=passes)
+
+
+def _choose(groups: Array, chosen: Array) -> Array:
+    """[T, G, M, ...], [G] -> [T, G, ...]: of each group one."""
+    return jax.vmap(lambda group, one: group[:, one], in_axes=(1, 0), out_axes=1)(groups, chosen)

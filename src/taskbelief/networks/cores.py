@@ -112,9 +112,10 @@ def _lstm_backward(saved: Any, grads: tuple[Array, Array]):
     zeros = jnp.zeros_like(h0), jnp.zeros_like(c0)
     xs = (*grads, keep, cs, c_before, i, f, g, o)
     (dh, dc), dgates = jax.lax.scan(step, zeros, xs, reverse=True)
-    # the weight gradient of all steps as one product
-    flat = h_before.reshape(-1, h_before.shape[-1]), dgates.reshape(-1, dgates.shape[-1])
-    return dgates, jnp.zeros_like(keep), dh, dc, flat[0].T @ flat[1]
+    # the weight gradient of all steps as one product; time and batch stay apart, so that
+    # each device sums over its own meta-episodes
+    weights = jnp.einsum("tbh,tbg->hg", h_before, dgates)
+    return dgates, jnp.zeros_like(keep), dh, dc, weights
 
 
 _lstm.defvjp(_lstm_forward, _lstm_backward)

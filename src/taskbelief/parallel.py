@@ -1,0 +1,52 @@
+"""Where arrays live: meta-episodes are dealt out to devices, parameters are on all of them.
+
+One mesh, of all devices that take part, of however many hosts. Each device plays its own
+meta-episodes, keeps them in a ring of its own, and computes the losses of its own part of each
+batch: what crosses between devices is gradients and means. Programs are written as for one
+device; XLA divides them, and the numbers are those of one device but for the order of sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+_ROWS = "rows"  # the name of the mesh's one axis
+
+Tree = TypeVar("Tree")
+
+
+def mesh(devices: Sequence[jax.Device], parts: int) -> Mesh:
+    """Of the most devices among which `parts` equal parts can be dealt out evenly."""
+    num = max(n for n in range(1, len(devices) + 1) if parts % n == 0)
+    return Mesh(np.asarray(devices[:num]), (_ROWS,))
+
+
+def dealt(on: Mesh, axis: int) -> NamedSharding:
+    """An equal part of `axis` on each device."""
+    return NamedSharding(on, PartitionSpec(*[None] * axis, _ROWS))
+
+
+def everywhere(on: Mesh) -> NamedSharding:
+    """All of it on each device."""
+    return NamedSharding(on, PartitionSpec())
+
+
+def deal(tree: Tree, on: Mesh | None, axis: int) -> Tree:
+    """`tree`, under jit, with `axis` of each leaf divided among the devices; None: as it is."""
+    if on is None:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, dealt(on, axis))
+
+
+def placed(shapes: Any, shardings: Any) -> Any:
+    """Shapes and types with the sharding of each leaf."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )

@@ -1,0 +1,46 @@
+"""Eight devices do what one does, and only sums cross between them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from taskbelief import parallel
+from tests.eight_devices import functions
+
+# of parameters of order 1 after twenty updates; sums of eight parts round otherwise than one
+TOLERANCE = 1e-5
+
+
+@pytest.mark.parametrize("learner", ["svg0", "ppo"])
+def test_eight_devices_train_as_one(learner):
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.eight_devices", learner],
+        env={**os.environ, "XLA_FLAGS": flags},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found["devices"] == 8
+    assert found["params"] < TOLERANCE
+    assert max(found["metrics"].values()) < TOLERANCE
+    assert found["collectives"] == ["all-reduce"]
+    if learner == "svg0":
+        assert found["rows on each"] == 96 / 8
+        assert found["rows"] == 0.0
+
+
+def test_as_many_devices_as_parts_can_be_dealt_to():
+    devices = jax.devices() * 6
+    assert parallel.mesh(devices, 8).size == 4
+    assert parallel.mesh(devices, 7).size == 1
+
+
+def test_sizes_that_cannot_be_dealt_out():
+    with pytest.raises(ValueError, match=r"train.batch 10: must be a multiple of train.shards 8"):
+        functions("svg0", None, batch=10)
