@@ -51,6 +51,12 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "train.hold": 3,
             "steps": 12_000_000,
         },
+        ("bandit", ANY, "ppo"): {"steps": 3_000_000},
+        # The filter runs in every update: a coarser grid.
+        **{
+            (env, "exact_belief", ANY): {"agent.hypotheses": 64}
+            for env in ("semicircle", "sparse_navigation", "noisy_target")
+        },
         # A density's gradient is larger than a mass's, and would have the norm's limit to itself.
         **{
             (env, agent, ANY): {"agent.aux_weight": 0.1}
@@ -77,12 +83,13 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "learner.lambda_": 0.0,
         },
         ("noisy_target", ANY, ANY): {
-            "steps": 5_000_000,
+            "steps": 3_000_000,
             "evaluations": 20,
             "train.envs": 128,
             "train.warmup": 2,
             "train.updates": 16,
         },
+        ("noisy_target", ANY, "ppo"): {"steps": 5_000_000},
         ("noisy_target", ANY, "svg0"): {
             "learner.gamma": 0.97,
             "learner.entropy_start": 0.5,
