@@ -25,6 +25,7 @@ from matplotlib.axes import Axes
 
 from experiments import config, evaluate, stop
 from experiments.assembly import Assembly
+from experiments.evaluate import Trained
 from taskbelief import rollout
 
 _ENV = "sparse_navigation"
@@ -40,25 +41,28 @@ class Played(NamedTuple):
     goals: np.ndarray  # [K, 2]
 
 
-def play(run: Path) -> Played:
-    """The run's agent on the hold-out tasks, as at evaluation."""
+def play(run: Path) -> list[Played]:
+    """The run's agents, one for each seed, on the hold-out tasks, as at evaluation."""
     chosen = config.load(run)
     if chosen.env_name != _ENV:
         stop.wrong_usage(f"{run} is of {chosen.env_name}: only {_ENV} has several episodes a task")
-    trained = evaluate.load(run)
+    return [_play(run.name, chosen.agent_name, trained) for trained in evaluate.load(run)]
+
+
+def _play(run: str, agent: str, trained: Trained) -> Played:
     parts, params = trained.parts, trained.params
-    env = parts.env
+    spec = parts.env.spec
     tasks = jax.tree.map(lambda leaf: leaf[parts.train_tasks :], parts.tasks)
     trajectory = jax.jit(lambda tasks, key: _roll(parts, params, tasks, key))(
         tasks, jax.random.key(0)
     )
-    split = (env.spec.episodes_per_task, env.spec.episode_steps)
+    split = (spec.episodes_per_task, spec.episode_steps)
     reward = np.asarray(trajectory.reward).T.reshape(-1, *split)
     seen = np.moveaxis(np.asarray(trajectory.inputs.obs[:-1]), 0, 1)[..., :2]
     return Played(
-        run.name,
-        chosen.agent_name,
-        chosen.seed,
+        run,
+        agent,
+        trained.seed,
         reward.sum(axis=-1),
         seen.reshape(-1, *split, 2),
         np.asarray(tasks.goal),
@@ -124,7 +128,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="directories of runs")
     parser.add_argument("--out", type=Path, required=True, help="directory for what is found")
     arguments = parser.parse_args()
-    played = [play(run) for run in arguments.runs]
+    played = [one for run in arguments.runs for one in play(run)]
     arguments.out.mkdir(parents=True, exist_ok=True)
     record = [
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -11,15 +12,26 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from experiments import checkpoint, references, stop
+from experiments import checkpoint, memory, references, stop
 from experiments.config import RunConfig
 from experiments.config import load as config_of
-from taskbelief import comparison, evaluation, posterior, registry, rollout, supervision, train
+from experiments.memory import Needs
+from taskbelief import (
+    comparison,
+    evaluation,
+    parallel,
+    posterior,
+    registry,
+    rollout,
+    supervision,
+    train,
+)
 from taskbelief.evaluation import Evaluation, References
 from taskbelief.supervision import Expert
-from taskbelief.train import Train, TrainState
-from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics, Params, Task
+from taskbelief.train import TrainState
+from taskbelief.types import Agent, Array, Env, Learner, Metrics, Params, Task
 
 SPLITS = ("train", "holdout")
 
@@ -29,16 +41,21 @@ class Assembly(NamedTuple):
     played: Env  # the same as the agent sees it: an oracle is told the label
     agent: Agent
     learner: Learner
-    train: Train  # its functions jitted, so that they are traced once
+    init: Any  # () -> TrainState; jitted, so that it is traced once
+    step: Any  # (TrainState) -> (TrainState, metrics), jitted
+    like: TrainState  # its shapes and types, and where each leaf lives
     tasks: Task  # [K, ...]: of the training set, then of the hold-out set
     train_tasks: int  # how many of them are of the training set
-    evaluate: Any  # (params, tasks, key) -> (Evaluation, KL [T, K] or None), jitted
+    evaluate: Any  # (params) -> (Evaluation of `tasks`, KL [T, K] or None), jitted
     iterations: int  # of the whole run
     label: str  # the kind of label in use
     told_label: bool  # the agent sees it
     warmup_steps: int  # agent steps before the first iteration
     iteration_steps: int  # agent steps in each iteration
     iteration_updates: int  # steps of the optimiser in each iteration
+    mesh: Mesh  # the devices that take part
+    seeds: tuple[int, ...]  # trained side by side; with several, they are the first axis of states
+    needs: Needs  # memory on each device
 
 
 def assemble(config: RunConfig) -> Assembly:
@@ -55,6 +72,13 @@ def _assemble(config: RunConfig) -> Assembly:
     on_policy = getattr(learner_module, "ON_POLICY", False)
     warmup = 0 if on_policy else config.train.warmup
     warmup_steps = warmup * config.train.envs * env.spec.task_steps
+    mesh = parallel.mesh(jax.devices(), config.train.shards)
+    if jax.process_count() > 1 and mesh.size < jax.device_count():
+        raise ValueError(
+            f"--train.shards {config.train.shards}: must be a multiple of the {jax.device_count()}"
+            " devices of all processes"
+        )
+    seeds = tuple(range(config.seed, config.seed + config.num_seeds))
     iteration_steps = config.train.envs * env.spec.task_steps
     iterations = max(1, -(-(config.steps - warmup_steps) // iteration_steps))
 
@@ -72,36 +96,64 @@ def _assemble(config: RunConfig) -> Assembly:
     learner = learner_module.make(played.spec, agent, config.learner, iterations * updates)
     sets = [_first(env.task_set(split), config.evaluation_tasks) for split in SPLITS]
     examiner = supervision.examiner(env, label, expert)
-    play = evaluation.make(played.at_test(), agent, learner, examiner)
+    play = evaluation.make(played.at_test(), agent, learner, examiner, mesh=mesh)
     compare = None
     if config.belief_tasks and not revealed:
         compare = comparison.make(env.at_test(), agent, learner, label)
     compared = _first(sets[1], config.belief_tasks)
+    tasks = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *sets)
 
-    def _evaluate(params: Params, tasks: Task, key: Key) -> tuple[Evaluation, Array | None]:
-        play_key, compare_key = jax.random.split(key)
+    def evaluate(params: Params) -> tuple[Evaluation, Array | None]:
+        """Always with the same randomness, so that differences count."""
+        play_key, compare_key = jax.random.split(jax.random.key(0))
         divergence = None if compare is None else compare(params, compared, compare_key)
         return play(params, tasks, play_key), divergence
 
     taught = teach if agent.belief_log_prob is not None else None
     if config.dense:
         taught = supervision.dense(env, taught)
-    training = train.make(played, agent, learner, taught, config.train)
+    training = train.make(played, agent, learner, taught, config.train, mesh)
+    batch = memory.size(training.shapes()) * len(seeds)
+    sizes = _filling(config, batch)
+    if sizes != config.train:
+        training = train.make(played, agent, learner, taught, sizes, mesh)
+    step = training.step
+    if len(seeds) > 1:
+        step, evaluate = jax.vmap(step), jax.vmap(evaluate)
+
+    def init() -> TrainState:
+        keys = [jax.random.key(seed) for seed in seeds]
+        return jax.vmap(training.init)(jnp.stack(keys)) if keys[1:] else training.init(keys[0])
+
+    state = jax.eval_shape(init)
+    where = train.shardings(state, mesh, axis=int(len(seeds) > 1))
+    everywhere = parallel.everywhere(mesh)
+    shapes = parallel.placed(state, where)
+    read = 0 if on_policy else sizes.batch / sizes.envs  # of what an iteration plays, at a time
     return Assembly(
         env=env.at_test(),
         played=played.at_test(),
         agent=agent,
         learner=learner,
-        train=Train(jax.jit(training.init), jax.jit(training.step)),
-        tasks=jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *sets),
+        init=jax.jit(init, out_shardings=where),
+        step=jax.jit(step, out_shardings=(where, everywhere)),
+        like=shapes,
+        tasks=tasks,
         train_tasks=rollout.batch_size(sets[0]),
-        evaluate=jax.jit(_evaluate),
+        evaluate=jax.jit(evaluate, out_shardings=everywhere),
         iterations=iterations,
         label=label,
         told_label=revealed,
         warmup_steps=warmup_steps,
         iteration_steps=iteration_steps,
         iteration_updates=updates * learner.steps,
+        mesh=mesh,
+        seeds=seeds,
+        needs=Needs(
+            memory.size(shapes.replay),
+            memory.size(shapes.learner),
+            round(batch * (1 + read) / mesh.size),
+        ),
     )
 
 
@@ -126,7 +178,7 @@ def _expert(config: RunConfig) -> Expert | None:
     found = checkpoint.newest_good(run, like(parts))
     if found is None:
         raise ValueError(f"--expert {run}: has no good checkpoint")
-    params = found.state[0].learner.params
+    params = of_seed(parts, found.state[0].learner.params, 0)
     table = None
     if getattr(of.agent, "condition", None) == "embedding":
         table = params["agent"]["table"]
@@ -140,11 +192,28 @@ def _expert(config: RunConfig) -> Expert | None:
 
 def like(parts: Assembly) -> tuple[TrainState, Metrics]:
     """What a checkpoint holds, as shapes and types: the state, and the metrics of a row so far."""
-    state = jax.eval_shape(parts.train.init, _KEY)
-    return state, jax.eval_shape(parts.train.step, state)[1]
+    sums = jax.eval_shape(parts.step, parts.like)[1]
+    everywhere = jax.tree.map(lambda _: parallel.everywhere(parts.mesh), sums)
+    return parts.like, parallel.placed(sums, everywhere)
 
 
-_KEY = jax.eval_shape(lambda: jax.random.key(0))
+def of_seed(parts: Assembly, tree: Any, number: int) -> Any:
+    """What belongs to one seed, by its number in `parts.seeds`."""
+    return tree if len(parts.seeds) == 1 else jax.tree.map(lambda leaf: leaf[number], tree)
+
+
+def _filling(config: RunConfig, batch: int) -> train.Config:
+    """With as many rows as fit into config.replay_memory; `batch`: bytes of an iteration's."""
+    sizes, allowed = config.train, memory.parse(config.replay_memory)
+    if allowed is None:
+        return sizes
+    iterations = allowed // batch
+    if iterations < sizes.warmup:
+        raise ValueError(
+            f"--replay-memory {config.replay_memory}: the {sizes.envs} meta-episodes of one"
+            f" iteration take {memory.amount(batch)}, and {sizes.warmup} iterations have to fit"
+        )
+    return dataclasses.replace(sizes, replay_rows=min(iterations, 2**30 // sizes.envs) * sizes.envs)
 
 
 def iterate(
@@ -180,9 +249,10 @@ def references_of(env: Env, run: Path) -> dict[str, References | None]:
         measured = json.loads(path.read_text())
     else:
         measured = references.references(env)
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(measured, indent=1) + "\n")
-        os.replace(new, path)
+        if jax.process_index() == 0:
+            new = path.with_suffix(".new")
+            new.write_text(json.dumps(measured, indent=1) + "\n")
+            os.replace(new, path)
 
     def of(split: str) -> References | None:
         mean = {name: entry["mean"] for name, entry in measured[split].items()}

@@ -15,7 +15,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
 import matplotlib
 
 matplotlib.use("agg")
@@ -23,15 +22,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments import config, evaluate, stop
+from experiments.config import RunConfig
+from experiments.evaluate import Trained
 from taskbelief.types import Probabilities
 
 
-def measure(run: Path, tasks: int) -> dict[str, Any]:
-    """The run's divergence by step, mean over `tasks` hold-out tasks."""
+def measure(run: Path, tasks: int) -> list[dict[str, Any]]:
+    """For each seed, the divergence by step, mean over `tasks` hold-out tasks."""
     chosen = dataclasses.replace(config.load(run), belief_tasks=tasks)
-    trained = evaluate.load(run, chosen)
+    return [_measure(run, chosen, trained) for trained in evaluate.load(run, chosen)]
+
+
+def _measure(run: Path, chosen: RunConfig, trained: Trained) -> dict[str, Any]:
     parts = trained.parts
-    _, divergence = parts.evaluate(trained.params, parts.tasks, jax.random.key(0))
+    _, divergence = parts.evaluate(trained.params)
     if divergence is None:
         stop.wrong_usage(
             f"{run}: {chosen.agent_name} with label {parts.label} has no belief that can be held"
@@ -46,7 +50,7 @@ def measure(run: Path, tasks: int) -> dict[str, Any]:
         "env": chosen.env_name,
         "agent": chosen.agent_name,
         "label": parts.label,
-        "seed": chosen.seed,
+        "seed": trained.seed,
         "tasks": divergence.shape[1],
         "parts": num,
         "kl_by_step": divergence.mean(axis=1).round(4).tolist(),
@@ -82,7 +86,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.tasks < 2:
         stop.wrong_usage(f"--tasks {arguments.tasks}: must be at least 2")
-    found = [measure(run, arguments.tasks) for run in arguments.runs]
+    found = [one for run in arguments.runs for one in measure(run, arguments.tasks)]
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "beliefs.json").write_text(json.dumps(found, indent=1) + "\n")
     draw(found, arguments.out / "beliefs.png")

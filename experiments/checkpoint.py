@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from experiments import stop
+from experiments import hosts, stop
 
 # orbax reports every step of a save, and prints the traceback of what it then raises anyway
 logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -39,24 +39,28 @@ def save(run: Path, iteration: int, state: Any, about: dict[str, Any], keep: int
       OSError: it could not be written (a full disk); those before it stay.
     """
     folder = (run / "checkpoints").resolve()
-    folder.mkdir(exist_ok=True)
-    for leftover in folder.glob(".writing-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
     writing, final = folder / f".writing-{iteration}", folder / str(iteration)
-    writing.mkdir()
+    if hosts.first():
+        folder.mkdir(exist_ok=True)
+        for leftover in folder.glob(".writing-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        writing.mkdir()
+    hosts.wait("writing")
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(writing / "state", _arrays(state))
     except Exception as error:  # tensorstore reports a full disk in a ValueError
         shutil.rmtree(writing, ignore_errors=True)
         raise OSError(f"writing a checkpoint failed: {_reason(error)}") from error
-    _write(writing / "about.json", json.dumps(about))
-    _write(writing / "manifest.json", json.dumps(_digests(writing), indent=1))
-    if final.exists():  # damaged, or it would have been resumed from
-        shutil.rmtree(final)
-    writing.rename(final)
-    for old in checkpoints(run)[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
+    if hosts.first():
+        _write(writing / "about.json", json.dumps(about))
+        _write(writing / "manifest.json", json.dumps(_digests(writing), indent=1))
+        if final.exists():  # damaged, or it would have been resumed from
+            shutil.rmtree(final)
+        writing.rename(final)
+        for old in checkpoints(run)[keep:]:
+            shutil.rmtree(old, ignore_errors=True)
+    hosts.wait("written")
     return run / "checkpoints" / str(iteration)
 
 
@@ -73,7 +77,7 @@ def newest_good(run: Path, like: Any) -> Checkpoint | None:
 
     Args:
       run: the run's directory.
-      like: the pytree to restore, as shapes and types.
+      like: the pytree to restore, as shapes and types, with shardings where they matter.
     """
     found = checkpoints(run)
     for path in found:
@@ -89,10 +93,11 @@ def newest_good(run: Path, like: Any) -> Checkpoint | None:
 
 
 def _restore(path: Path, like: Any) -> Any:
-    target = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_here()),
-        jax.eval_shape(_arrays, like),
-    )
+    shapes = jax.eval_shape(_arrays, like)
+    target = {}
+    for name, leaf in zip(_names(like), jax.tree.leaves(like), strict=True):
+        where = leaf.sharding or _here()
+        target[name] = jax.ShapeDtypeStruct(shapes[name].shape, shapes[name].dtype, sharding=where)
     with ocp.StandardCheckpointer() as checkpointer:
         try:
             arrays = checkpointer.restore(path.resolve() / "state", target)

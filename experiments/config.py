@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import jax
 import tyro
 
-from experiments import presets, stop
+from experiments import memory, presets, stop
 from taskbelief import registry, supervision, train
 from taskbelief.networks import cores
 
@@ -50,6 +50,10 @@ class RunConfig:
     distance), as PEARL was published; agents see, and scores count, the sparse one"""
     seed: int = 0
     """of everything random in training"""
+    num_seeds: int = 1
+    """runs trained side by side in one program: of seed, seed + 1, ..., each as it were alone"""
+    replay_memory: str = ""
+    """bytes that the replay may take, as 500MB or 2GB, in place of train.replay_rows"""
     steps: int = 1_000_000
     """agent steps in the environment, all together (rounded up to whole iterations); the
     learning rate decays over them"""
@@ -78,6 +82,15 @@ class Options:
     """checkpoints kept"""
     cache: Path = Path("~/.cache/taskbelief/xla")
     """directory of compiled programs, so that the next start is fast; "off" for none"""
+    distributed: bool = False
+    """one of several processes, on as many hosts, that train together: all are started with the
+    same flags. On SLURM and Cloud TPU they find each other; elsewhere the next three say how"""
+    coordinator: str = ""
+    """HOST:PORT of process 0"""
+    processes: int = 0
+    """how many there are"""
+    process: int = -1
+    """which of them this is, from 0"""
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,7 @@ def default(env: str, agent: str, learner: str, size: str) -> RunConfig:
     for flag, value in presets.departures(size, env, agent, learner).items():
         group, _, field = flag.rpartition(".")
         settings[group][field] = value
+    settings["train"].setdefault("shards", jax.device_count())
     made = {group: build(**settings[group]) for group, build in groups.items()}
     return RunConfig(env, agent, learner, preset=size, **made.pop(""), **made)
 
@@ -143,6 +157,7 @@ _HELP = (
     "Exit status: 0 done, 1 failed, 2 wrong usage, 130 / 143 stopped by Ctrl-C / SIGTERM after"
     " a checkpoint (--resume continues). --core, --condition and --bottleneck-beta are short for"
     " --agent.core, --agent.condition and --agent.bottleneck_beta."
+    " Work is divided among all devices, as far as --train.shards can be."
 )
 
 
@@ -215,6 +230,8 @@ _SHORT = {
     "--condition": "--agent.condition",
     "--bottleneck-beta": "--agent.bottleneck_beta",
     "--bottleneck_beta": "--agent.bottleneck_beta",
+    "--num-seeds": "--num_seeds",
+    "--replay-memory": "--replay_memory",
 }
 
 
@@ -245,7 +262,8 @@ def _check(config: RunConfig, options: Options) -> None:
     core = getattr(config.agent, "core", None)
     if core is not None and core not in cores.CORES:
         stop.wrong_usage(f"unknown --agent.core {core!r}: {_choose(core, tuple(cores.CORES))}")
-    sizes = {name: getattr(config, name) for name in ("steps", "rows", "evaluation_tasks")}
+    counts = ("steps", "rows", "evaluation_tasks", "num_seeds")
+    sizes = {name: getattr(config, name) for name in counts}
     sizes |= {f"train.{name}": value for name, value in dataclasses.asdict(config.train).items()}
     sizes["keep"] = options.keep
     for name, value in sizes.items():
@@ -254,12 +272,42 @@ def _check(config: RunConfig, options: Options) -> None:
     for name in ("seed", "evaluations", "belief_tasks"):
         if getattr(config, name) < 0:
             stop.wrong_usage(f"--{name} {getattr(config, name)}: must not be negative")
+    memory.parse(config.replay_memory)
+    if options.distributed and options.out is None and options.resume is None:
+        stop.wrong_usage(
+            "--distributed needs --out or --resume: a directory that all processes can see"
+        )
     made, rows = config.train.envs, config.train.replay_rows
     if rows % made or rows < made * config.train.warmup:
         stop.wrong_usage(
             f"--train.replay_rows {rows}: must be a multiple of --train.envs {made} and hold"
             f" --train.warmup {config.train.warmup} times as many"
         )
+
+
+def join(args: Sequence[str]) -> None:
+    """Joins the other processes, if the flags say that there are any. Before anything else: it
+    decides what devices there are."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, exit_on_error=False)
+    parser.add_argument("--distributed")
+    parser.add_argument("--coordinator")
+    parser.add_argument("--processes", type=int)
+    parser.add_argument("--process", type=int)
+    try:
+        given, _ = parser.parse_known_args(args)
+    except argparse.ArgumentError as error:
+        stop.wrong_usage(str(error))
+    where = given.coordinator, given.processes, given.process
+    if given.distributed is None or given.distributed.lower() != "true":
+        if any(part is not None for part in where):
+            stop.wrong_usage("--coordinator, --processes and --process go with --distributed True")
+        return
+    if any(part is None for part in where) and any(part is not None for part in where):
+        stop.wrong_usage("--coordinator, --processes and --process: all three, or none of them")
+    try:
+        jax.distributed.initialize(*where)
+    except (ValueError, RuntimeError) as error:
+        stop.failed(f"--distributed: {error}")
 
 
 # ---- to and from a run's config.json ----------------------------------------------

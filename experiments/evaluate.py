@@ -1,12 +1,13 @@
 """Evaluates a run again, from its newest good checkpoint.
 
 python -m experiments.evaluate RUN
-python -m experiments.evaluate RUN --json      one line, with params_sha256
+python -m experiments.evaluate RUN --json      one line for each seed, with params_sha256
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -28,16 +29,16 @@ def main() -> None:
         allow_abbrev=False,
     )
     parser.add_argument("run", type=Path, help="directory of the run")
-    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON for each seed")
     parser.add_argument(
         "--cache", type=Path, default=config.Options.cache, help="as in experiments.run"
     )
     arguments = parser.parse_args()
     assembly.use_cache(arguments.cache)
-    found = evaluate(arguments.run)
-    if arguments.json:
-        print(json.dumps(found))
-    else:
+    for found in evaluate(arguments.run):
+        if arguments.json:
+            print(json.dumps(found))
+            continue
         width = max(map(len, found))
         for name, value in found.items():
             print(
@@ -48,34 +49,52 @@ def main() -> None:
 
 
 class Trained(NamedTuple):
-    parts: Assembly
+    seed: int
+    parts: Assembly  # of this seed alone
     params: Params
     path: Path  # of the checkpoint
     about: dict[str, Any]  # what it says of itself
 
 
-def load(run: Path, chosen: RunConfig | None = None) -> Trained:
-    """The run's newest good checkpoint; ends the program where there is none. `chosen` stands in
-    for the run's config, which may differ in what is evaluated."""
-    parts = assembly.assemble(config.load(run) if chosen is None else chosen)
+def load(run: Path, chosen: RunConfig | None = None) -> list[Trained]:
+    """What the run's newest good checkpoint holds of each of its seeds; ends the program where
+    there is none. `chosen` stands in for the run's config, which may differ in what is evaluated.
+    """
+    chosen = config.load(run) if chosen is None else chosen
+    parts = assembly.assemble(chosen)
     found = checkpoint.newest_good(run, assembly.like(parts))
     if found is None:
         stop.failed(f"{run} has no checkpoint yet")
-    return Trained(parts, found.state[0].learner.params, found.path, found.about)
+    alone = parts
+    if len(parts.seeds) > 1:
+        alone = assembly.assemble(dataclasses.replace(chosen, num_seeds=1))
+    return [
+        Trained(
+            seed,
+            alone,
+            assembly.of_seed(parts, found.state[0].learner.params, number),
+            found.path,
+            found.about,
+        )
+        for number, seed in enumerate(parts.seeds)
+    ]
 
 
-def evaluate(run: Path) -> dict[str, Any]:
-    """Scores named as in metrics.csv, with the checkpoint they are of."""
-    parts, params, path, about = load(run)
-    played = parts.evaluate(params, parts.tasks, jax.random.key(0))
-    references = assembly.references_of(parts.env, run)
-    return {
-        "checkpoint": str(path),
-        "iteration": about["iteration"],
-        "env_steps": about["env_steps"],
-        **assembly.scores(parts, references, jax.device_get(played)),
-        "params_sha256": params_sha256(params),
-    }
+def evaluate(run: Path) -> list[dict[str, Any]]:
+    """For each seed, scores named as in metrics.csv, with the checkpoint they are of."""
+    trained = load(run)
+    references = assembly.references_of(trained[0].parts.env, run)
+    return [
+        {
+            "checkpoint": str(path),
+            "seed": seed,
+            "iteration": about["iteration"],
+            "env_steps": about["env_steps"],
+            **assembly.scores(parts, references, jax.device_get(parts.evaluate(params))),
+            "params_sha256": params_sha256(params),
+        }
+        for seed, parts, params, path, about in trained
+    ]
 
 
 def params_sha256(params: Any) -> str:

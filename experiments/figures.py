@@ -90,9 +90,10 @@ def curves(run: Path) -> None:
     os.replace(new, run / "curves.png")
 
 
-def compare(groups: Mapping[str, Sequence[Path]], path: Path) -> None:
-    """Hold-out scores of groups of runs that differ by their seed: mean, and Student's 95 %
-    interval over seeds. One panel for each environment, the first word of a group's name."""
+def compare(groups: Mapping[str, Sequence[tuple[Path, int]]], path: Path) -> None:
+    """Hold-out scores of groups of runs (directory, seed) that differ by their seed: mean, and
+    Student's 95 % interval over seeds. One panel for each environment, the first word of a
+    group's name."""
     envs = list(dict.fromkeys(name.split()[0] for name in groups))
     figure, panels = plt.subplots(
         1, len(envs), figsize=(5.5 * len(envs), 4.2), layout="constrained", squeeze=False
@@ -100,7 +101,7 @@ def compare(groups: Mapping[str, Sequence[Path]], path: Path) -> None:
     for env, axes in zip(envs, panels[0], strict=True):
         own = {name: runs for name, runs in groups.items() if name.split()[0] == env}
         for number, (name, runs) in enumerate(own.items()):
-            data = [_read(run) for run in runs]
+            data = [_read(run, seed) for run, seed in runs]
             measure = "eval/holdout/score"
             if any(measure not in one for one in data):
                 measure = (
@@ -114,7 +115,7 @@ def compare(groups: Mapping[str, Sequence[Path]], path: Path) -> None:
             if len(y) > 1:
                 reach = scipy.stats.sem(y) * scipy.stats.t.ppf(0.975, len(y) - 1)
                 axes.fill_between(x, mean - reach, mean + reach, color=colour, alpha=0.15, lw=0)
-        _explorer(axes, _read(next(iter(own.values()))[0]))
+        _explorer(axes, _read(*next(iter(own.values()))[0]))
         axes.set(title=env, xlabel="agent steps", ylabel="hold-out score")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.3)
@@ -139,7 +140,11 @@ def varied(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             ("eval/holdout/score", _words("holdout"), _HOLDOUT),
             ("eval/gap", "gap", "0.3"),
         ):
-            found = [[float(r[name]) for r in own if str(r["varied"]) == v] for v in values]
+            found = [
+                [float(r[name]) for r in own if str(r["varied"]) == v and name in r] for v in values
+            ]
+            if not all(found):  # no expert, no scores
+                continue
             for x, seeds in enumerate(found):
                 axes.plot([x] * len(seeds), seeds, "o", color=colour, alpha=0.35, markersize=4)
             axes.plot([np.mean(s) for s in found], color=colour, label=label, linewidth=1.6)
@@ -152,10 +157,29 @@ def varied(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def _read(run: Path) -> dict[str, np.ndarray]:
-    rows = loggers.read(run / "metrics.csv")
+def _read(run: Path, seed: int | None = None) -> dict[str, np.ndarray]:
+    """Columns of a run's metrics, of one seed; None: means over its seeds, with Student's 95 %
+    interval over seeds, where there are several, in place of that over tasks."""
+    rows = loggers.read(run / "metrics.csv", seed)
     names = list(rows[0]) if rows else []
-    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+    by_seed: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        by_seed.setdefault(row.get("seed", ""), []).append(row)
+    length = min(map(len, by_seed.values()), default=0)
+    data = {
+        name: np.array(
+            [[float(row[name] or "nan") for row in r[:length]] for r in by_seed.values()]
+        )
+        for name in names
+    }
+    means = {name: column.mean(axis=0) for name, column in data.items()}
+    for split in ("train", "holdout") if len(by_seed) > 1 else ():
+        score = data.get(f"eval/{split}/score")
+        if score is not None:
+            reach = scipy.stats.sem(score) * scipy.stats.t.ppf(0.975, len(score) - 1)
+            means[f"eval/{split}/score_low"] = score.mean(axis=0) - reach
+            means[f"eval/{split}/score_high"] = score.mean(axis=0) + reach
+    return means
 
 
 def _known(data: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -19,24 +19,39 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore
 
+from experiments import hosts
+
 Row = Mapping[str, float]
 
 
 @contextlib.contextmanager
-def files(run: Path, columns: Sequence[str], resume_from: int | None) -> Iterator[Callable]:
-    """Gives `write(row)`, which appends to metrics.csv and to TensorBoard's events.
+def files(
+    run: Path, columns: Sequence[str], seeds: Sequence[int], resume_from: int | None
+) -> Iterator[Callable]:
+    """Gives `write(row)`, which appends to metrics.csv and to TensorBoard's events, of which each
+    of several seeds has its own, in a folder. Only the first of several processes writes.
 
     `resume_from`: an iteration; rows after it, written by the work that was lost, go. None:
     a new run. Raises OSError where the disk is full.
     """
+    if not hosts.first():
+        yield lambda row: None
+        return
     path = run / "metrics.csv"
     kept = [] if resume_from is None else _rows_until(path, columns, resume_from)
-    with _open_new(path, columns, kept) as file:
-        # not tensorboardX's SummaryWriter: its thread would meet the full disk, not we
-        events = EventsWriter(str(run / "events"), "" if resume_from is None else f".{resume_from}")
-        if kept:  # TensorBoard then hides what the lost work wrote
-            after = int(kept[-1]["env_steps"]) + 1
-            events.write_event(Event(step=after, session_log=SessionLog(status=SessionLog.START)))
+    with _open_new(path, columns, kept) as file, contextlib.ExitStack() as stack:
+        events = {}
+        for seed in seeds:
+            folder = run if len(seeds) == 1 else run / f"seed-{seed}"
+            folder.mkdir(exist_ok=True)
+            # not tensorboardX's SummaryWriter: its thread would meet the full disk, not we
+            suffix = "" if resume_from is None else f".{resume_from}"
+            events[seed] = EventsWriter(str(folder / "events"), suffix)
+            stack.callback(events[seed].close)
+            if kept:  # TensorBoard then hides what the lost work wrote
+                after = int(kept[-1]["env_steps"]) + 1
+                start = SessionLog(status=SessionLog.START)
+                events[seed].write_event(Event(step=after, session_log=start))
 
         def write(row: Row) -> None:
             csv.DictWriter(file, columns).writerow(
@@ -44,25 +59,27 @@ def files(run: Path, columns: Sequence[str], resume_from: int | None) -> Iterato
             )
             file.flush()
             values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items()]
-            events.write_event(
+            of_seed = events[int(row["seed"])]
+            of_seed.write_event(
                 Event(
                     wall_time=time.time(),
                     step=int(row["env_steps"]),
                     summary=Summary(value=values),
                 )
             )
-            events.flush()
+            of_seed.flush()
 
         yield write
-        events.close()
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv; a last line that was cut short by a crash is left out."""
+def read(path: Path, seed: int | None = None) -> list[dict[str, str]]:
+    """The rows of a metrics.csv, of one seed or of all; a last line that was cut short by a crash
+    is left out."""
     if not path.exists():
         return []
     whole, _, _ = path.read_text().rpartition("\n")
-    return list(csv.DictReader(whole.splitlines()))
+    rows = csv.DictReader(whole.splitlines())
+    return [row for row in rows if seed is None or int(row.get("seed", seed)) == seed]
 
 
 def _rows_until(path: Path, columns: Sequence[str], iteration: int) -> list[dict[str, str]]:

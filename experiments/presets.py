@@ -51,11 +51,13 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "train.hold": 3,
             "steps": 12_000_000,
         },
+        ("bandit", "oracle", "svg0"): {"steps": 2_500_000},
+        ("bandit", "exact_belief", "svg0"): {"steps": 3_000_000, "learner.entropy_end": 0.8},
         ("bandit", ANY, "ppo"): {"steps": 3_000_000},
         # The filter runs in every update: a coarser grid.
         **{
             (env, "exact_belief", ANY): {"agent.hypotheses": 64}
-            for env in ("semicircle", "sparse_navigation", "noisy_target")
+            for env in ("semicircle", "noisy_target")
         },
         # A density's gradient is larger than a mass's, and would have the norm's limit to itself.
         **{

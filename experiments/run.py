@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import taskbelief
-from experiments import assembly, checkpoint, config, figures, loggers, stop
+from experiments import assembly, checkpoint, config, figures, hosts, loggers, memory, stop
 from experiments.assembly import Assembly
 from experiments.config import Options, RunConfig
 from taskbelief import evaluation
@@ -41,11 +41,19 @@ _CALL_SECONDS = 1.0  # of compiled work between two looks at clocks and signals
 
 def main(args: Sequence[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
+    config.join(args)
     chosen, options = config.parse(args)
     assembly.use_cache(options.cache)
-    parts = assembly.assemble(chosen)
-    run = _create(chosen, options, args) if options.resume is None else options.resume
-    with _locked(run), _signals() as signals:
+    with contextlib.ExitStack() as stack:
+        if not hosts.first():  # one process speaks for all
+            silence = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(silence))
+        print(config.about(chosen))
+        parts = assembly.assemble(chosen)
+        print(memory.check(parts.needs, parts.mesh.local_devices[0]))
+        run = _create(chosen, options, args) if options.resume is None else options.resume
+        stack.enter_context(_locked(run))
+        signals = stack.enter_context(_signals())
         try:
             _train(chosen, options, parts, run, signals)
         except OSError as error:
@@ -58,9 +66,10 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 class Compiled(NamedTuple):
-    init: Callable  # key -> state
+    init: Callable  # () -> state
+    zero: Callable  # () -> sums
     iterate: Callable  # (state, sums, num) -> (state, sums, finite)
-    evaluate: Callable  # (params, tasks, key) -> Evaluation
+    evaluate: Callable  # (params) -> (Evaluation, KL)
     like: Any  # (state, sums) as shapes and types: what a checkpoint holds
     references: dict[str, References | None]
     seconds: float
@@ -70,29 +79,32 @@ def _compile(parts: Assembly, run: Path) -> Compiled:
     """Compiles training and evaluation side by side; finds or measures the references."""
     start = time.perf_counter()
     state, sums = like = assembly.like(parts)
-    key = jax.eval_shape(lambda: jax.random.key(0))
     num = jax.ShapeDtypeStruct((), jnp.int32)
-    iterate = jax.jit(assembly.iterate(parts.train.step), donate_argnums=(0, 1))
+    iterate = jax.jit(assembly.iterate(parts.step), donate_argnums=(0, 1))
+    zero = jax.jit(
+        lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums),
+        out_shardings=jax.tree.map(lambda leaf: leaf.sharding, sums),
+    )
     lowered = (
         iterate.lower(state, sums, num),
-        parts.evaluate.lower(state.learner.params, parts.tasks, key),
-        parts.train.init.lower(key),
+        parts.evaluate.lower(state.learner.params),
+        parts.init.lower(),
     )
     with ThreadPoolExecutor() as pool:
         compiling = [pool.submit(program.compile) for program in lowered]
         finding = pool.submit(assembly.references_of, parts.env, run)
         iterate, evaluate, init = (program.result() for program in compiling)
         references = finding.result()
-    return Compiled(init, iterate, evaluate, like, references, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Compiled(init, zero, iterate, evaluate, like, references, seconds)
 
 
 def _train(
     chosen: RunConfig, options: Options, parts: Assembly, run: Path, signals: _Signals
 ) -> None:
-    print(config.about(chosen))
     print(f"Files go to {run}. Compiling ...", flush=True)
     compiled = _compile(parts, run)
-    state, sums, about, saved = _start(chosen, compiled, run)
+    state, sums, about, saved = _start(compiled, run)
     iteration = about["iteration"]
     print(_introduction(compiled), flush=True)
 
@@ -115,79 +127,90 @@ def _train(
 
     resume_from = None if saved is None else iteration
     with (
-        loggers.files(run, columns, resume_from) as write,
+        loggers.files(run, columns, parts.seeds, resume_from) as write,
         loggers.screen(steps(parts.iterations), steps(iteration)) as (show, say),
     ):
         say(_table(*_TITLES))
+
+        def log(row: dict[str, float], of_seeds: Sequence[dict[str, float]]) -> None:
+            """`row`: what all seeds share. The screen has the means."""
+            for seed, own in zip(parts.seeds, of_seeds, strict=True):
+                write({"seed": seed, **row, **own})
+            means = {name: float(np.mean([own[name] for own in of_seeds])) for name in of_seeds[0]}
+            latest.update(row | means)
+
         if saved is None:
             row: dict[str, float] = {"iteration": 0, "env_steps": steps(0)}
-            row |= _evaluate(parts, compiled, state)
+            found = _evaluate(parts, compiled, state)
             row |= {"time/wall_seconds": wall(), "time/compile_seconds": compiled.seconds}
-            write(row)
-            latest |= row
+            log(row, found)
             say(_line(latest))
         signals.training = True
         call = 1  # iterations in the next call
-        while iteration < parts.iterations and not signals.received:
+        stopping = 0  # the signal to stop
+        while iteration < parts.iterations and not stopping:
             target = rows[np.searchsorted(rows, iteration, side="right")]
             num = min(call, int(target) - iteration)
             called = time.perf_counter()
-            state, sums, finite = compiled.iterate(state, sums, jnp.asarray(num, jnp.int32))
+            state, sums, finite = compiled.iterate(state, sums, np.asarray(num, np.int32))
             finite, totals = jax.device_get((finite, sums))
             seconds = time.perf_counter() - called
             iteration += num
             row_seconds += seconds
-            call = max(1, round(num * min(_CALL_SECONDS / seconds, 4.0)))
             _stop_if_not_finite(state.learner, finite, totals, steps(iteration), saved)
 
             if iteration == target:
-                before = int(rows[np.searchsorted(rows, iteration) - 1])
-                row = {"iteration": iteration, "env_steps": steps(iteration)}
-                row |= {
-                    f"train/{name}": float(total) / (iteration - before)
-                    for name, total in totals.items()
-                }
+                done = iteration - int(rows[np.searchsorted(rows, iteration) - 1])
+                found = [
+                    {f"train/{name}": float(total) / done for name, total in own.items()}
+                    for own in _of_seeds(parts, totals)
+                ]
                 if iteration in evaluations:
-                    row |= _evaluate(parts, compiled, state)
-                done = iteration - row_start
-                row |= {
+                    evaluated = _evaluate(parts, compiled, state)
+                    found = [own | more for own, more in zip(found, evaluated, strict=True)]
+                done = (iteration - row_start) * len(parts.seeds)
+                row = {
+                    "iteration": iteration,
+                    "env_steps": steps(iteration),
                     "time/wall_seconds": wall(),
                     "time/compile_seconds": compiled.seconds,
                     "time/env_steps_per_second": done * parts.iteration_steps / row_seconds,
                     "time/updates_per_second": done * parts.iteration_updates / row_seconds,
                 }
-                write(row)
-                latest |= row
-                sums = jax.tree.map(jnp.zeros_like, sums)
+                log(row, found)
+                sums = compiled.zero()
                 row_seconds, row_start = 0.0, iteration
             pace = (wall() - earlier) / (iteration - about["iteration"])
             show(steps(iteration), _status(latest, pace * (parts.iterations - iteration)))
-            if iteration in evaluations:
+            if iteration in evaluations and hosts.first():
                 say(_line(latest))
                 figures.curves(run)
-            if time.perf_counter() - last_save > 60 * options.checkpoint_minutes:
+            # clocks and signals differ between processes, and what follows must not
+            call, due, stopping = hosts.agree(
+                max(1, round(num * min(_CALL_SECONDS / seconds, 4.0))),
+                time.perf_counter() - last_save > 60 * options.checkpoint_minutes,
+                signals.received,
+            )
+            if due:
                 saved = save()
                 last_save = time.perf_counter()
         if saved is None or int(saved.name) != iteration:
             saved = save()
-    if signals.received:
-        print(f"Stopped by {signal.Signals(signals.received).name}; --resume {run} continues.")
+    if stopping:
+        signals.received = stopping
+        print(f"Stopped by {signal.Signals(stopping).name}; --resume {run} continues.")
     else:
         print(f"Done in {_duration(wall())}: {run}/curves.png, {run}/metrics.csv")
 
 
-def _start(
-    chosen: RunConfig, compiled: Compiled, run: Path
-) -> tuple[Any, Any, dict[str, Any], Path | None]:
+def _start(compiled: Compiled, run: Path) -> tuple[Any, Any, dict[str, Any], Path | None]:
     """(state, sums, about, checkpoint): from the newest good checkpoint, or from the seed."""
     found = checkpoint.newest_good(run, compiled.like)
     if found is not None:
         print(f"Continuing from {found.path}, step {found.about['env_steps']:,}.")
         state, sums = found.state
         return state, sums, found.about, found.path
-    state = compiled.init(jax.random.key(chosen.seed))
-    sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), compiled.like[1])
-    return state, sums, {"iteration": 0, "wall_seconds": 0.0}, None
+    return compiled.init(), compiled.zero(), {"iteration": 0, "wall_seconds": 0.0}, None
 
 
 def schedule(iterations: int, rows: int, evaluations: int) -> tuple[np.ndarray, set[int]]:
@@ -200,23 +223,27 @@ def schedule(iterations: int, rows: int, evaluations: int) -> tuple[np.ndarray, 
     return np.unique([*spread(rows), *evaluated]), set(evaluated.tolist())
 
 
-def _evaluate(parts: Assembly, compiled: Compiled, state: Any) -> dict[str, float]:
-    """The row of an evaluation; always with the same randomness, so that differences count."""
-    played = compiled.evaluate(state.learner.params, parts.tasks, jax.random.key(0))
-    return assembly.scores(parts, compiled.references, jax.device_get(played))
+def _of_seeds(parts: Assembly, tree: Any) -> list[Any]:
+    return [assembly.of_seed(parts, tree, number) for number in range(len(parts.seeds))]
+
+
+def _evaluate(parts: Assembly, compiled: Compiled, state: Any) -> list[dict[str, float]]:
+    """What an evaluation found, for each seed."""
+    played = jax.device_get(compiled.evaluate(state.learner.params))
+    return [assembly.scores(parts, compiled.references, own) for own in _of_seeds(parts, played)]
 
 
 def _columns(parts: Assembly, compiled: Compiled) -> list[str]:
     """All names of a run's metrics, known before it starts."""
     state, sums = compiled.like
-    played = jax.eval_shape(
-        parts.evaluate, state.learner.params, parts.tasks, jax.eval_shape(jax.random.key, 0)
-    )
+    played = jax.eval_shape(parts.evaluate, state.learner.params)
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape), played)
+    found = assembly.scores(parts, compiled.references, assembly.of_seed(parts, empty, 0))
     return [
+        "seed",
         "iteration",
         "env_steps",
-        *assembly.scores(parts, compiled.references, empty),
+        *found,
         *(f"train/{name}" for name in sums),
         "time/wall_seconds",
         "time/compile_seconds",
@@ -229,7 +256,7 @@ def _stop_if_not_finite(
     learner: Any, finite: Any, totals: dict[str, Any], steps: int, saved: Path | None
 ) -> None:
     paths = jax.tree.flatten_with_path(finite)[0]
-    bad = [f"train/{name}" for name, total in totals.items() if not np.isfinite(total)]
+    bad = [f"train/{name}" for name, total in totals.items() if not np.all(np.isfinite(total))]
     bad += [f"learner{jax.tree_util.keystr(path)}" for path, is_finite in paths if not is_finite]
     if bad:
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
@@ -311,9 +338,12 @@ def _duration(seconds: float) -> str:
 
 
 def _create(chosen: RunConfig, options: Options, args: Sequence[str]) -> Path:
-    """The run's directory with its config.json."""
+    """The run's directory with its config.json; process 0 makes it, the others wait."""
     names = f"{chosen.env_name}-{chosen.agent_name}-{chosen.learner_name}"
     run = options.out or Path("runs", f"{names}-s{chosen.seed}-{time.strftime('%Y%m%d-%H%M%S')}")
+    if not hosts.first():
+        hosts.wait("created")
+        return run
     versions = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     record = {
         "config": config.to_json(chosen),
@@ -332,6 +362,7 @@ def _create(chosen: RunConfig, options: Options, args: Sequence[str]) -> Path:
         os.replace(new, run / "config.json")
     except OSError as error:
         stop.wrong_usage(f"cannot write --out {run}: {error.strerror}")
+    hosts.wait("created")
     return run
 
 
@@ -357,7 +388,10 @@ def _git_commit() -> str | None:
 
 @contextlib.contextmanager
 def _locked(run: Path) -> Iterator[None]:
-    """Refuses a run that another process is training."""
+    """Refuses a run that is being trained by others."""
+    if not hosts.first():
+        yield
+        return
     with (run / "config.json").open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,7 +5,8 @@
 
 A cell is a run of experiments.run in the sweep's directory, with the preset for its
 combination; flags after "--" go to every run, and --vary gives one flag several values. Started
-again, a sweep leaves finished cells alone and resumes the others. At the end: results.csv, one
+again, a sweep leaves finished cells alone and resumes the others. With --together the seeds of a
+combination are one run, in one program (they must follow each other). At the end: results.csv, one
 row for each run; curves.csv, one for each evaluation; table.md, means and 95 % intervals over
 seeds; curves.png; with --vary also varied.png, scores and gap by value. A file holds the same
 lists:
@@ -57,13 +58,16 @@ class Cell:
     learner: str
     label: str  # "": as the preset has it
     seed: int
+    num_seeds: int = 1  # this one and those that follow it
     flag: str = ""  # varied over the sweep
     value: str = ""
 
     @property
     def name(self) -> str:
         varied = f"{self.flag.rpartition('.')[2]}={self.value}" if self.flag else ""
-        names = [self.env, self.agent, self.learner, self.label, varied, f"s{self.seed}"]
+        last = self.seed + self.num_seeds - 1
+        seeds = f"s{self.seed}" if self.num_seeds == 1 else f"s{self.seed}-{last}"
+        names = [self.env, self.agent, self.learner, self.label, varied, seeds]
         return "-".join(part for part in names if part)
 
     @property
@@ -71,7 +75,8 @@ class Cell:
         label = ["--label", self.label] if self.label else []
         names = ["--env", self.env, "--agent", self.agent, "--learner", self.learner]
         varied = [f"--{self.flag}", self.value] if self.flag else []
-        return [*names, *label, *varied, "--seed", str(self.seed)]
+        several = ["--num_seeds", str(self.num_seeds)] if self.num_seeds > 1 else []
+        return [*names, *label, *varied, "--seed", str(self.seed), *several]
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -84,7 +89,7 @@ def main(args: Sequence[str] | None = None) -> None:
     with ThreadPoolExecutor(jobs, initializer=_take, initargs=(_shares(jobs),)) as pool:
         for cell, outcome in pool.map(lambda cell: (cell, play(cell, out, flags)), cells):
             print(f"{cell.name:60} {outcome}", flush=True)
-    rows = [row for cell in cells if (row := result(cell, out))]
+    rows = [row for cell in cells for row in results(cell, out)]
     if not rows:
         stop.failed("no run has finished")
     _write(rows, out)
@@ -120,6 +125,7 @@ def _parse(args: Sequence[str]) -> tuple[list[Cell], list[str], Path, int]:
     parser.add_argument("--learner", nargs="+", help="default: svg0")
     parser.add_argument("--label", nargs="+", help="default: as the preset has it")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: 0 1 2")
+    parser.add_argument("--together", action="store_true", help="all seeds in one program")
     parser.add_argument("--vary", nargs="+", metavar="FLAG VALUE", help="a flag and its values")
     parser.add_argument("--out", type=Path, default=Path("sweeps/sweep"))
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
@@ -150,17 +156,22 @@ def _parse(args: Sequence[str]) -> tuple[list[Cell], list[str], Path, int]:
     if given.jobs < 1:
         stop.wrong_usage(f"--jobs {given.jobs}: must be at least 1")
     config.check_names(lists)
-    return list(dict.fromkeys(_cells(lists))), lists["flags"], given.out, given.jobs
+    seeds = sorted(set(lists["seeds"]))
+    if given.together and seeds != list(range(seeds[0], seeds[0] + len(seeds))):
+        listed = " ".join(map(str, seeds))
+        stop.wrong_usage(f"--seeds {listed}: with --together they have to follow each other")
+    return list(dict.fromkeys(_cells(lists, given.together))), lists["flags"], given.out, given.jobs
 
 
-def _cells(lists: dict[str, list]) -> Iterator[Cell]:
+def _cells(lists: dict[str, list], together: bool) -> Iterator[Cell]:
     flag, *values = lists["vary"] or [""]
-    for env, agent, learner, label, seed in itertools.product(
-        *(lists[name] for name in _LISTS if name != "vary")
-    ):
+    seeds = [min(lists["seeds"])] if together else lists["seeds"]
+    num_seeds = len(set(lists["seeds"])) if together else 1
+    names = (lists[name] for name in ("env", "agent", "learner", "label"))
+    for env, agent, learner, label, seed in itertools.product(*names, seeds):
         label = label if config.uses_label(agent) else ""
         for value in values or [""]:
-            yield Cell(env, agent, learner, label, seed, flag, value)
+            yield Cell(env, agent, learner, label, seed, num_seeds, flag, value)
 
 
 def play(cell: Cell, out: Path, flags: Sequence[str]) -> str:
@@ -186,27 +197,30 @@ def play(cell: Cell, out: Path, flags: Sequence[str]) -> str:
     return f"exit status {status}: {last}"
 
 
-def result(cell: Cell, out: Path) -> dict[str, object] | None:
-    """The row of a finished run; None: it has not finished."""
+def results(cell: Cell, out: Path) -> list[dict[str, object]]:
+    """A row for each seed of a finished run; none: it has not finished."""
     run = out / cell.name
     if not (run / _DONE).exists():
-        return None
+        return []
     label = config.load(run).label if config.uses_label(cell.agent) else ""
-    return {
-        "env": cell.env,
-        "agent": cell.agent,
-        "learner": cell.learner,
-        "label": label,
-        "varied": cell.value,
-        "seed": cell.seed,
-        "run": cell.name,
-        "commit": json.loads((run / "config.json").read_text())["git_commit"],
-        **_evaluations(run)[-1],
-    }
+    return [
+        {
+            "env": cell.env,
+            "agent": cell.agent,
+            "learner": cell.learner,
+            "label": label,
+            "varied": cell.value,
+            "seed": seed,
+            "run": cell.name,
+            "commit": json.loads((run / "config.json").read_text())["git_commit"],
+            **_evaluations(run, seed)[-1],
+        }
+        for seed in range(cell.seed, cell.seed + cell.num_seeds)
+    ]
 
 
-def _evaluations(run: Path) -> list[dict[str, object]]:
-    """What each evaluation of a run found, and when."""
+def _evaluations(run: Path, seed: int) -> list[dict[str, object]]:
+    """What each evaluation of a run found for a seed, and when."""
     return [
         {
             "env_steps": int(row["env_steps"]),
@@ -217,17 +231,17 @@ def _evaluations(run: Path) -> list[dict[str, object]]:
                 if name.startswith("eval/") and value
             },
         }
-        for row in loggers.read(run / "metrics.csv")
+        for row in loggers.read(run / "metrics.csv", seed)
         if row["eval/train/return"]
     ]
 
 
 def _curves(rows: list[dict[str, object]], out: Path) -> Iterator[dict[str, object]]:
     for row in rows:
-        for found in _evaluations(out / str(row["run"])):
+        for found in _evaluations(out / str(row["run"]), int(str(row["seed"]))):
             kept = {name: found[name] for name in _MEASURES if name in found}
             steps = {name: found[name] for name in ("env_steps", "minutes")}
-            yield {"run": row["run"], **steps, **kept}
+            yield {"run": row["run"], "seed": row["seed"], **steps, **kept}
 
 
 def _write(rows: list[dict[str, object]], out: Path) -> None:
@@ -239,7 +253,10 @@ def _write(rows: list[dict[str, object]], out: Path) -> None:
             writer.writerows(table)
         os.replace(out / f"{name}.new", out / f"{name}.csv")
     (out / "table.md").write_text("\n".join(_table(rows)) + "\n")
-    groups = {name: [out / str(row["run"]) for row in group] for name, group in _groups(rows)}
+    groups = {
+        name: [(out / str(row["run"]), int(str(row["seed"]))) for row in group]
+        for name, group in _groups(rows)
+    }
     figures.compare({" ".join(name): runs for name, runs in groups.items()}, out / "curves.png")
     if any(row["varied"] for row in rows):
         figures.varied(rows, out / "varied.png")

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
+from jax.sharding import Mesh
 
-from taskbelief import rollout
+from taskbelief import parallel, rollout
 from taskbelief.rollout import Teacher
 from taskbelief.types import Agent, Array, Env, Key, Learner, Params, Task
 
@@ -32,12 +33,18 @@ class References(NamedTuple):
 
 
 def make(
-    env: Env, agent: Agent, learner: Learner, teach: Teacher, batch: int = 256
+    env: Env,
+    agent: Agent,
+    learner: Learner,
+    teach: Teacher,
+    batch: int = 256,
+    mesh: Mesh | None = None,
 ) -> Callable[[Params, Task, Key], Evaluation]:
     """(params, K tasks, key) -> Evaluation, to be jitted.
 
     `env` is played as it is: pass `env.at_test()`. The tasks are played at most `batch` side
-    by side. The key serves the environment; the agent takes the mode of its policy.
+    by side, divided among the devices of `mesh` where they can be. The key serves the environment;
+    the agent takes the mode of its policy.
     """
 
     def play(params: Params, tasks: Task, key: Key) -> Evaluation:
@@ -70,7 +77,8 @@ def make(
 
         def chunk(xs: tuple[Array, Key]) -> Evaluation:
             index, key = xs
-            return play(params, rollout.take(tasks, index), key)
+            shared = mesh if mesh is not None and width % mesh.size == 0 else None
+            return play(params, parallel.deal(rollout.take(tasks, index), shared, 0), key)
 
         played = jax.lax.map(chunk, (index, jax.random.split(key, chunks)))
         return jax.tree.map(

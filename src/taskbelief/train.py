@@ -16,7 +16,7 @@ from taskbelief import replay, rollout
 from taskbelief.parallel import deal, dealt, everywhere
 from taskbelief.replay import Replay
 from taskbelief.rollout import Teacher
-from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics
+from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics, Trajectory
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class TrainState(NamedTuple):
 class Train(NamedTuple):
     init: Any  # (key) -> TrainState
     step: Any  # (TrainState) -> (TrainState, metrics): one iteration
+    shapes: Any  # () -> Trajectory: what an iteration plays, as shapes and types
 
 
 def make(
@@ -94,6 +95,9 @@ def make(
         )
         return deal(played, mesh, 1)
 
+    def shapes() -> Trajectory:
+        return jax.eval_shape(lambda key: collect(learner.init(key).params, key), jax.random.key(0))
+
     def remember(memory: Replay) -> Replay:
         return memory._replace(rows=deal(memory.rows, mesh, 0))
 
@@ -103,8 +107,7 @@ def make(
         if learner.on_policy:
             zero = jnp.zeros((), jnp.int32)
             return TrainState(state, None, key, zero, jnp.zeros_like(zero))
-        example = jax.eval_shape(lambda: collect(state.params, warm_key))
-        memory = remember(replay.init(config.replay_rows, example, config.shards))
+        memory = remember(replay.init(config.replay_rows, shapes(), config.shards))
 
         def fill(memory: Replay, key: Key) -> tuple[Replay, None]:
             return remember(replay.add(memory, collect(state.params, key))), None
@@ -137,15 +140,15 @@ def make(
         state, metrics = jax.lax.scan(learn, state, jax.random.split(key, config.updates))
         return state, jax.tree.map(jnp.mean, metrics)
 
-    return Train(init, step)
+    return Train(init, step, shapes)
 
 
-def shardings(state: TrainState, mesh: Mesh) -> TrainState:
-    """Where each leaf of a training state lives: rows of the replay dealt out, the rest on all
-    devices."""
+def shardings(state: TrainState, mesh: Mesh, axis: int = 0) -> TrainState:
+    """Where each leaf of a training state lives: the rings of the replay, which are its axis
+    `axis`, dealt out; the rest on all devices."""
     everything: TrainState = jax.tree.map(lambda _: everywhere(mesh), state)
     if state.replay is None:
         return everything
-    rows = jax.tree.map(lambda _: dealt(mesh, 0), state.replay.rows)
+    rows = jax.tree.map(lambda _: dealt(mesh, axis), state.replay.rows)
     assert everything.replay is not None
     return everything._replace(replay=everything.replay._replace(rows=rows))

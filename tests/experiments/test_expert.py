@@ -1,6 +1,5 @@
 """A trained oracle gives labels: its actions, and its embeddings of the training tasks."""
 
-import jax
 import numpy as np
 import pytest
 
@@ -42,7 +41,7 @@ def test_the_oracle_has_no_score_on_tasks_it_has_no_vector_for(oracle):
 @pytest.mark.parametrize("label", ["task_embedding", "expert_action"])
 def test_it_teaches(oracle, label):
     chosen, parts = parts_of(*PUPIL, *sizes(), "--label", label, "--expert", str(oracle))
-    state, metrics = parts.train.step(parts.train.init(jax.random.key(0)))
+    state, metrics = parts.step(parts.init())
     assert all(np.isfinite(value) for value in metrics.values())
     labels = np.asarray(state.replay.rows.label.h)[: int(state.replay.size)]
     expert = assembly._expert(chosen)

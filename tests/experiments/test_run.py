@@ -4,16 +4,19 @@ import csv
 import json
 import random
 import resource
+import shutil
 import signal
 import struct
 import sys
 import time
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
 
-from experiments import evaluate, run
+from experiments import assembly, config, evaluate, memory, run
 from tests.experiments import tiny
 
 ITERATIONS = 600
@@ -37,7 +40,7 @@ def without_clocks(path: Path) -> list[dict[str, str]]:
 
 
 def sha(path: Path) -> str:
-    return evaluate.evaluate(path)["params_sha256"]
+    return evaluate.evaluate(path)[0]["params_sha256"]
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +123,53 @@ def test_seeds(finished, tmp_path):
     other = train(tmp_path / "other", ITERATIONS, "--seed", "1")
     assert sha(finished) == sha(same) != sha(other)
     assert without_clocks(finished) == without_clocks(same)
+
+
+def test_seeds_side_by_side_are_each_as_alone(tmp_path):
+    """To float tolerance; and interrupted and resumed they are the same to the bit."""
+    together = train(tmp_path / "together", 30, "--num-seeds", "2")
+    for number, seed in enumerate((0, 1)):
+        alone = train(tmp_path / str(seed), 30, "--seed", str(seed))
+        own = [row for row in without_clocks(together) if row["seed"] == str(seed)]
+        for one, other in zip(own, without_clocks(alone), strict=True):
+            assert one.keys() == other.keys()
+            for name, value in one.items():
+                if value or other[name]:
+                    assert float(value) == pytest.approx(float(other[name]), rel=1e-3, abs=1e-4)
+        params = [evaluate.load(path)[i].params for path, i in ((together, number), (alone, 0))]
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *params)
+        assert list((together / f"seed-{seed}").glob("events*"))
+    part = train(tmp_path / "part", 30, "--num-seeds", "2", "--checkpoint_minutes", "0")
+    shutil.rmtree(part / "checkpoints" / "30")
+    run.main(["--resume", str(part)])
+    shas = [[found["params_sha256"] for found in evaluate.evaluate(p)] for p in (part, together)]
+    assert shas[0] == shas[1]
+
+
+def test_replay_sized_in_bytes(tmp_path, capsys):
+    train(tmp_path / "run", 2, "--replay-memory", "100KB")
+    said = capsys.readouterr().out
+    assert "Each device will hold: replay 92.8 KB, parameters" in said
+    for size, why in (
+        ("1KB", "the 4 meta-episodes of one iteration take"),
+        ("100TB", "free; take a smaller --replay-memory"),
+        ("plenty", "a number of bytes, as 500MB or 2GB"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            train(tmp_path / size, 2, "--replay-memory", size)
+        assert end.value.code == 2
+        assert why in capsys.readouterr().err
+        assert not (tmp_path / size).exists()
+
+
+def test_state_is_donated(tmp_path):
+    """No second copy of state and replay: the compiled step writes where it reads."""
+    chosen, _ = config.parse(tiny.arguments(tmp_path, 2))
+    parts = assembly.assemble(chosen)
+    state, sums = assembly.like(parts)
+    step = jax.jit(assembly.iterate(parts.step), donate_argnums=(0, 1))
+    used = step.lower(state, sums, jax.ShapeDtypeStruct((), "int32")).compile().memory_analysis()
+    assert used.alias_size_in_bytes >= memory.size(state)
 
 
 def test_resuming_a_finished_run_changes_nothing(finished, capsys):

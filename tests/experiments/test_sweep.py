@@ -27,7 +27,8 @@ def sweep(out, *args):
 
 def test_a_sweep_is_resumable_and_leaves_tables_and_pictures(tmp_path):
     cells = ["--env", "bandit", "--agent", "aux_head", "--label", "task_embedding", "description"]
-    cells += ["--vary", "agent.bottleneck_beta", "0.1", "--seeds", "0", "--jobs", "2"]
+    cells += ["--vary", "agent.bottleneck_beta", "0.1", "--seeds", "0", "1", "--jobs", "2"]
+    cells += ["--together"]
     done = sweep(tmp_path, *cells, *FLAGS)
     assert done.returncode == 0, done.stderr
     # the combination that makes no sense without an expert is named, with what it lacks
@@ -35,12 +36,14 @@ def test_a_sweep_is_resumable_and_leaves_tables_and_pictures(tmp_path):
     assert "exit status 2" in refused and "--expert" in refused
     assert finished.endswith("finished")
     rows = list(csv.DictReader((tmp_path / "results.csv").open()))
-    assert [(row["label"], row["varied"]) for row in rows] == [("description", "0.1")]
+    expected = [("description", "0.1", "0"), ("description", "0.1", "1")]
+    assert [(row["label"], row["varied"], row["seed"]) for row in rows] == expected
+    assert len({row["run"] for row in rows}) == 1
     assert -1.0 < float(rows[0]["eval/holdout/score"]) < 1.0
     curves = list(csv.DictReader((tmp_path / "curves.csv").open()))
     assert [row["run"] for row in curves] == [row["run"] for row in rows for _ in range(3)]
     table = (tmp_path / "table.md").read_text()
-    assert "| bandit | aux_head | svg0 | description | 0.1 | 1 |" in table
+    assert "| bandit | aux_head | svg0 | description | 0.1 | 2 |" in table
     for picture in ("curves.png", "varied.png"):
         assert (tmp_path / picture).stat().st_size > 1000
 
