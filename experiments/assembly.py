@@ -43,6 +43,7 @@ class Assembly(NamedTuple):
     learner: Learner
     init: Any  # () -> TrainState; jitted, so that it is traced once
     step: Any  # (TrainState) -> (TrainState, metrics), jitted
+    collect: Any  # (params, key) -> Trajectory: what a seed plays in an iteration, jitted
     like: TrainState  # its shapes and types, and where each leaf lives
     tasks: Task  # [K, ...]: of the training set, then of the hold-out set
     train_tasks: int  # how many of them are of the training set
@@ -113,7 +114,9 @@ def _assemble(config: RunConfig) -> Assembly:
     if config.dense:
         taught = supervision.dense(env, taught)
     training = train.make(played, agent, learner, taught, config.train, mesh)
-    batch = memory.size(training.shapes()) * len(seeds)
+    key = jax.eval_shape(jax.random.key, 0)
+    params = jax.eval_shape(learner.init, key).params
+    batch = memory.size(jax.eval_shape(training.collect, params, key)) * len(seeds)
     sizes = _filling(config, batch)
     if sizes != config.train:
         training = train.make(played, agent, learner, taught, sizes, mesh)
@@ -137,6 +140,7 @@ def _assemble(config: RunConfig) -> Assembly:
         learner=learner,
         init=jax.jit(init, out_shardings=where),
         step=jax.jit(step, out_shardings=(where, everywhere)),
+        collect=jax.jit(training.collect),
         like=shapes,
         tasks=tasks,
         train_tasks=rollout.batch_size(sets[0]),

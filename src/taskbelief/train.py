@@ -51,7 +51,7 @@ class TrainState(NamedTuple):
 class Train(NamedTuple):
     init: Any  # (key) -> TrainState
     step: Any  # (TrainState) -> (TrainState, metrics): one iteration
-    shapes: Any  # () -> Trajectory: what an iteration plays, as shapes and types
+    collect: Any  # (params, key) -> Trajectory: what an iteration plays
 
 
 def make(
@@ -81,7 +81,7 @@ def make(
     tasks = env.task_set("train")
     num_tasks = rollout.batch_size(tasks)
 
-    def collect(params: object, key: Key):
+    def collect(params: object, key: Key) -> Trajectory:
         task_key, play_key = jax.random.split(key)
         index = jax.random.randint(task_key, (config.envs,), 0, num_tasks)
         played = rollout.collect(
@@ -95,9 +95,6 @@ def make(
         )
         return deal(played, mesh, 1)
 
-    def shapes() -> Trajectory:
-        return jax.eval_shape(lambda key: collect(learner.init(key).params, key), jax.random.key(0))
-
     def remember(memory: Replay) -> Replay:
         return memory._replace(rows=deal(memory.rows, mesh, 0))
 
@@ -107,7 +104,8 @@ def make(
         if learner.on_policy:
             zero = jnp.zeros((), jnp.int32)
             return TrainState(state, None, key, zero, jnp.zeros_like(zero))
-        memory = remember(replay.init(config.replay_rows, shapes(), config.shards))
+        example = jax.eval_shape(collect, state.params, warm_key)
+        memory = remember(replay.init(config.replay_rows, example, config.shards))
 
         def fill(memory: Replay, key: Key) -> tuple[Replay, None]:
             return remember(replay.add(memory, collect(state.params, key))), None
@@ -140,7 +138,7 @@ def make(
         state, metrics = jax.lax.scan(learn, state, jax.random.split(key, config.updates))
         return state, jax.tree.map(jnp.mean, metrics)
 
-    return Train(init, step, shapes)
+    return Train(init, step, collect)
 
 
 def shardings(state: TrainState, mesh: Mesh, axis: int = 0) -> TrainState:

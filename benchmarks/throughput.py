@@ -1,0 +1,230 @@
+"""Steps per second of a whole agent: acting, learning, and both in the one compiled step.
+
+    python -m benchmarks.throughput --env numpad --agent aux_head
+    python -m benchmarks.throughput --env numpad --vary train.envs 32 128 512
+    python -m benchmarks.throughput --json --profile trace -- --agent.hidden 128
+
+The flags of experiments.run go after "--" (those that name environment, agent, learner and preset
+anywhere), so that what is measured is what a run does. Written to
+benchmarks/results/<platform>/throughput-<env>-<agent>.json (--out), with a table, and with --vary a
+picture. Each figure is the median of several timings after a warm-up, compilation apart. The
+matrix products of an update are counted from its program, with the lengths of its loops; the
+peak they are held against is that of a product of 2048 x 2048 float32 matrices in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from jax.extend import core
+
+from benchmarks.machine import machine
+from experiments import assembly, config, memory, stop
+from experiments.assembly import Assembly
+from taskbelief import replay
+
+RATES = ("acting_steps_per_s", "trained_steps_per_s", "end_to_end_steps_per_s")
+
+
+def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> dict[str, Any]:
+    """Everything about the run that the flags `args` describe."""
+    chosen, _ = config.parse(args)
+    parts = assembly.assemble(chosen)
+    seeds = len(parts.seeds)
+    state, sums = assembly.like(parts)
+    iterate = jax.jit(assembly.iterate(parts.step), donate_argnums=(0, 1))
+    began = time.perf_counter()
+    compiled = iterate.lower(state, sums, jax.ShapeDtypeStruct((), jnp.int32)).compile()
+    compile_seconds = time.perf_counter() - began
+    used = compiled.memory_analysis()
+
+    state = parts.init()
+    sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)
+    learner = assembly.of_seed(parts, state.learner, 0)
+    acting = _median(lambda: parts.collect(learner.params, jax.random.key(0)), repeats)
+    batch = _batch(parts, chosen, state, learner)
+    update = jax.jit(parts.learner.update)
+    key = jax.random.key(1)
+    updating = _median(lambda: update(learner, batch, key), repeats)
+    products = flops(jax.make_jaxpr(parts.learner.update)(learner, batch, key).jaxpr)
+    peak = peak_flops(repeats)
+
+    def iteration() -> None:
+        nonlocal state, sums
+        state, sums, _ = jax.block_until_ready(compiled(state, sums, np.int32(1)))
+
+    both = _median(iteration, repeats)
+    if profile is not None:
+        with jax.profiler.trace(str(profile)):
+            iteration()
+    steps, trained = batch.reward.shape
+    updates = parts.iteration_updates // parts.learner.steps
+    return {
+        "env": chosen.env_name,
+        "agent": chosen.agent_name,
+        "learner": chosen.learner_name,
+        "seeds": seeds,
+        "devices": parts.mesh.size,
+        "envs": chosen.train.envs,
+        "batch": trained,
+        "steps": steps,
+        "hidden": getattr(chosen.agent, "hidden", None),
+        "acting_steps_per_s": round(parts.iteration_steps / acting),
+        "trained_steps_per_s": round(steps * trained / updating),
+        "end_to_end_steps_per_s": round(seeds * parts.iteration_steps / both),
+        "update_ms": round(1e3 * updating, 2),
+        "iteration_ms": round(1e3 * both, 2),
+        "outside_update": None if seeds > 1 else round(1 - updates * updating / both, 3),
+        "compile_s": round(compile_seconds, 1),
+        "peak_memory_bytes": _peak_memory(used),
+        "replay_bytes": parts.needs.replay,
+        "update_gflop": round(products / 1e9, 3),
+        "gflop_per_s": round(products / updating / 1e9, 2),
+        "share_of_peak": round(products / updating / peak, 3),
+        "peak_gflop_per_s": round(peak / 1e9, 1),
+    }
+
+
+def _median(call: Callable[[], Any], repeats: int) -> float:
+    """Seconds, after a call that compiles and one that warms up."""
+    seconds = []
+    for _ in range(repeats + 2):
+        began = time.perf_counter()
+        jax.block_until_ready(call())
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[2:])
+
+
+def _batch(parts: Assembly, chosen: Any, state: Any, learner: Any) -> Any:
+    """What an update reads."""
+    key = jax.random.key(2)
+    if state.replay is None:
+        return parts.collect(learner.params, key)
+    rings = assembly.of_seed(parts, state.replay, 0)
+    return jax.jit(lambda rings: replay.sample(rings, key, chosen.train.batch))(rings)
+
+
+def _peak_memory(used: Any) -> int:
+    """Of the device, as it says itself; on a CPU what the compiled step takes."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"]
+    return used.argument_size_in_bytes + used.temp_size_in_bytes
+
+
+def peak_flops(repeats: int) -> float:
+    """Floating-point operations per second of a large matrix product."""
+    size = 2048
+    a = jax.random.normal(jax.random.key(0), (size, size))
+    product = jax.jit(lambda a: a @ a)
+    return 2 * size**3 / _median(lambda: product(a), repeats)
+
+
+def flops(program: Any) -> int:
+    """Floating-point operations of the matrix products in a jaxpr, loops counted as often as they
+    run (XLA's own cost analysis counts a loop's body once); of branches the dearest."""
+    total = 0
+    for equation in program.eqns:
+        inner = [flops(one) for one in core.jaxprs_in_params(equation.params)]
+        name = equation.primitive.name
+        if name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+            total += 2 * math.prod(out) * math.prod(left[axis] for axis in contracted)
+        elif name == "cond":
+            total += max(inner)
+        else:
+            total += sum(inner) * equation.params.get("length", 1)
+    return total
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    sizes = ("envs", "batch", "hidden", "seeds", "devices")
+    costs = ("outside_update", "compile_s", "peak_memory_bytes", "share_of_peak")
+    names = (*sizes, *RATES, *costs)
+    lines = ["| " + " | ".join(name.replace("_", " ") for name in names) + " |"]
+    lines.append("|" + "---|" * len(names))
+    for row in rows:
+        cells = [
+            memory.amount(row[name]) if name.endswith("bytes") else _said(row[name])
+            for name in names
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _said(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else "-" if value is None else str(value)
+
+
+def draw(rows: Sequence[dict[str, Any]], flag: str, values: Sequence[str], path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
+    for name in RATES:
+        label = name.removesuffix("_steps_per_s").replace("_", " ")
+        axes.plot([row[name] for row in rows], marker="o", label=label)
+    axes.set_xticks(range(len(values)), values)
+    axes.set(xlabel=flag, ylabel="agent steps per second", yscale="log")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    args = list(sys.argv[1:] if args is None else args)
+    cut = args.index("--") if "--" in args else len(args)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.throughput",
+        description="Steps per second of a whole agent; flags of experiments.run after --.",
+        allow_abbrev=False,
+    )
+    for name in ("env", "agent", "learner", "preset"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--vary", nargs="+", default=[], metavar="FLAG VALUE")
+    parser.add_argument("--repeats", type=int, default=5, help="timings of which the median counts")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    parser.add_argument("--profile", type=Path, help="directory for JAX's trace of one iteration")
+    parser.add_argument("--out", type=Path, help="file for the results, JSON")
+    given = parser.parse_args(args[:cut])
+    named = ("env", "agent", "learner", "preset")
+    flags = [part for name in named if (v := getattr(given, name)) for part in (f"--{name}", v)]
+    flags += args[cut + 1 :]
+    if len(given.vary) == 1:
+        stop.wrong_usage(f"--vary {given.vary[0]}: name its values too")
+    if given.repeats < 1:
+        stop.wrong_usage(f"--repeats {given.repeats}: must be at least 1")
+    flag, *values = given.vary or [""]
+    here = machine()
+    rows = [
+        measure([*flags, *([f"--{flag}", value] if flag else [])], given.repeats, given.profile)
+        for value in values or [""]
+    ]
+    varied = f"-{flag.rpartition('.')[2]}" if flag else ""
+    name = f"throughput-{rows[0]['env']}-{rows[0]['agent']}{varied}.json"
+    out = given.out or Path("benchmarks", "results", jax.default_backend(), name)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    record = {"machine": here, "flags": flags, "varied": flag, "results": rows}
+    out.write_text(json.dumps(record, indent=1) + "\n")
+    if flag:
+        draw(rows, flag, values, out.with_suffix(".png"))
+    print(json.dumps(rows) if given.json else table(rows))
+
+
+if __name__ == "__main__":
+    main()
