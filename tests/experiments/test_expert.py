@@ -43,7 +43,8 @@ def test_it_teaches(oracle, label):
     chosen, parts = parts_of(*PUPIL, *sizes(), "--label", label, "--expert", str(oracle))
     state, metrics = parts.step(parts.init())
     assert all(np.isfinite(value) for value in metrics.values())
-    labels = np.asarray(state.replay.rows.label.h)[: int(state.replay.size)]
+    rings = np.asarray(state.replay.rows.label.h)[:, : int(state.replay.size)]
+    labels = rings.reshape(-1, *rings.shape[2:])  # [rows, T, ...]
     expert = assembly._expert(chosen)
     if label == "task_embedding":
         # every label is a row of the table, the same throughout a meta-episode

@@ -25,7 +25,7 @@ def searcher(tmp_path_factory):
 def test_adaptation_splits_meta_episodes(searcher, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["adaptation", str(searcher), "--out", str(tmp_path)])
     adaptation.main()
-    played = adaptation.play(searcher)
+    (played,) = adaptation.play(searcher)
     assert played.returns.shape == (20, 3)
     assert played.paths.shape == (20, 3, 10, 2)
     np.testing.assert_array_equal(played.paths[:, :, 0], 0.0)  # each episode from the origin
