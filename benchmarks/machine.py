@@ -8,12 +8,14 @@ from typing import Any
 
 import jax
 
+from experiments import devices
+
 
 def machine() -> dict[str, Any]:
     return {
         "device": jax.devices()[0].device_kind,
         "platform": jax.default_backend(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "cores": devices.cores(),
         "architecture": platform.machine(),
         "python": platform.python_version(),
         "jax": jax.__version__,

@@ -34,9 +34,9 @@ import numpy as np
 from jax.extend import core
 
 from benchmarks.machine import machine
-from experiments import assembly, config, memory, stop
+from experiments import assembly, config, devices, memory, stop
 from experiments.assembly import Assembly
-from taskbelief import replay
+from taskbelief import parallel, replay
 
 RATES = ("acting_steps_per_s", "trained_steps_per_s", "end_to_end_steps_per_s")
 
@@ -116,7 +116,11 @@ def _batch(parts: Assembly, chosen: Any, state: Any, learner: Any) -> Any:
     if state.replay is None:
         return parts.collect(learner.params, key)
     rings = assembly.of_seed(parts, state.replay, 0)
-    return jax.jit(lambda rings: replay.sample(rings, key, chosen.train.batch))(rings)
+
+    def sample(rings: Any) -> Any:
+        return parallel.deal(replay.sample(rings, key, chosen.train.batch), parts.mesh, 1)
+
+    return jax.jit(sample)(rings)
 
 
 def _peak_memory(used: Any) -> int:
@@ -188,6 +192,7 @@ def draw(rows: Sequence[dict[str, Any]], flag: str, values: Sequence[str], path:
 
 def main(args: Sequence[str] | None = None) -> None:
     args = list(sys.argv[1:] if args is None else args)
+    devices.from_cores()  # as a run does
     cut = args.index("--") if "--" in args else len(args)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.throughput",

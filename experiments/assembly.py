@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from experiments import checkpoint, memory, references, stop
+from experiments import checkpoint, devices, memory, references, stop
 from experiments.config import RunConfig
 from experiments.config import load as config_of
 from experiments.memory import Needs
@@ -301,9 +301,8 @@ def use_cache(cache: Path) -> None:
     if str(cache) != "off" and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         # XLA divides work by the cores it may use when it compiles, which JAX's key does not
         # know: what one core compiled runs a third slower on two
-        known = hasattr(os, "sched_getaffinity")
-        cores = len(os.sched_getaffinity(0)) if known else os.cpu_count()
-        jax.config.update("jax_compilation_cache_dir", str(cache.expanduser() / f"{cores}-cores"))
+        where = cache.expanduser() / f"{devices.cores()}-cores"
+        jax.config.update("jax_compilation_cache_dir", str(where))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 

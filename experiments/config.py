@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import jax
 import tyro
 
-from experiments import memory, presets, stop
+from experiments import devices, memory, presets, stop
 from taskbelief import registry, supervision, train
 from taskbelief.networks import cores
 
@@ -119,7 +119,7 @@ def default(env: str, agent: str, learner: str, size: str) -> RunConfig:
     for flag, value in presets.departures(size, env, agent, learner).items():
         group, _, field = flag.rpartition(".")
         settings[group][field] = value
-    settings["train"].setdefault("shards", jax.device_count())
+    settings["train"].setdefault("shards", devices.usual_parts())
     made = {group: build(**settings[group]) for group, build in groups.items()}
     return RunConfig(env, agent, learner, preset=size, **made.pop(""), **made)
 
@@ -157,7 +157,7 @@ _HELP = (
     "Exit status: 0 done, 1 failed, 2 wrong usage, 130 / 143 stopped by Ctrl-C / SIGTERM after"
     " a checkpoint (--resume continues). --core, --condition and --bottleneck-beta are short for"
     " --agent.core, --agent.condition and --agent.bottleneck_beta."
-    " Work is divided among all devices, as far as --train.shards can be."
+    " Work is divided among all devices, of a CPU its cores, as far as --train.shards can be."
 )
 
 
@@ -286,8 +286,8 @@ def _check(config: RunConfig, options: Options) -> None:
 
 
 def join(args: Sequence[str]) -> None:
-    """Joins the other processes, if the flags say that there are any. Before anything else: it
-    decides what devices there are."""
+    """Joins the other processes, if the flags say that there are any; alone on a CPU, takes its
+    cores for devices. Before anything else: it decides what devices there are."""
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, exit_on_error=False)
     parser.add_argument("--distributed")
     parser.add_argument("--coordinator")
@@ -301,6 +301,7 @@ def join(args: Sequence[str]) -> None:
     if given.distributed is None or given.distributed.lower() != "true":
         if any(part is not None for part in where):
             stop.wrong_usage("--coordinator, --processes and --process go with --distributed True")
+        devices.from_cores()
         return
     if any(part is None for part in where) and any(part is not None for part in where):
         stop.wrong_usage("--coordinator, --processes and --process: all three, or none of them")

@@ -1,6 +1,6 @@
 """Trains on eight devices and on one, in a process that has eight; see test_parallel.py.
 
-python -m tests.eight_devices LEARNER, with XLA_FLAGS=--xla_force_host_platform_device_count=8
+python -m tests.eight_devices LEARNER, with JAX_NUM_CPU_DEVICES=8
 """
 
 import json

@@ -17,10 +17,9 @@ TOLERANCE = 1e-5
 
 @pytest.mark.parametrize("learner", ["svg0", "ppo"])
 def test_eight_devices_train_as_one(learner):
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     done = subprocess.run(
         [sys.executable, "-m", "tests.eight_devices", learner],
-        env={**os.environ, "XLA_FLAGS": flags},
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "8"},
         stdout=subprocess.PIPE,
         text=True,
         check=True,

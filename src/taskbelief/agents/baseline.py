@@ -1,15 +1,19 @@
 """Agent A: an LSTM over (x, a, r) inside actor and critic, trained by reward alone.
 
 Like RL² (Duan et al. 2016; Humplik et al. 2019, "baseline"). Our choice: actor and critic
-share one core, which halves the cost of the recurrent part.
+share one core, which halves the cost of the recurrent part, unless `separate_cores` gives each
+its own (as Ni et al. 2022 advise).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from taskbelief.agents import _history
-from taskbelief.agents._history import Config
 from taskbelief.networks import cores, functional
 from taskbelief.types import (
     Agent,
@@ -25,24 +29,46 @@ from taskbelief.types import (
     Params,
 )
 
-__all__ = ["Config", "make"]
+
+@dataclass(frozen=True)
+class Config(_history.Config):
+    separate_cores: bool = False
+    """a memory each for actor and critic, in place of one for both"""
+
+
+class _Network(nnx.Module):
+    def __init__(self, spec: EnvSpec, config: Config, *, rngs: nnx.Rngs):
+        num = 2 if config.separate_cores else 1
+        self.histories = nnx.List(_history.History(spec, config, rngs=rngs) for _ in range(num))
+
+    def __call__(
+        self, carry: Core, x: Array, reset: Array, key: Key | None
+    ) -> tuple[Core, list[Array], Array]:
+        """-> (carry of each memory, the memories [T, B, memory_size], their price [T, B])."""
+        num = len(self.histories)
+        keys = [None] * num if key is None else jax.random.split(key, num)
+        parts = zip(self.histories, carry, keys, strict=True)
+        made = [history(one, x, reset, key) for history, one, key in parts]
+        carries, memories, prices = zip(*made, strict=True)
+        return carries, list(memories), sum(prices, jnp.zeros(x.shape[:2]))
 
 
 def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
     """The agent for environments like `spec`; `label` is not used."""
     del label
-    network = functional(lambda rngs: _history.History(spec, config, rngs=rngs))
+    network = functional(lambda rngs: _Network(spec, config, rngs=rngs))
 
     def initial_core(batch: int) -> Core:
-        return cores.CORES[config.core].initial(batch, config.hidden)
+        one = cores.CORES[config.core].initial(batch, config.hidden)
+        return (one, one) if config.separate_cores else (one,)
 
     def unroll(
         params: Params, core: Core, inputs: AgentInput, key: Key | None
     ) -> tuple[Core, Features]:
         x = _history.read(spec, inputs)
-        core, memory, price = network.apply(params, core, x, inputs.task_start, key)
-        features = jnp.concatenate([memory, x], axis=-1)
-        return core, Features(features, features, memory, price)
+        core, memories, price = network.apply(params, core, x, inputs.task_start, key)
+        actor, critic = (jnp.concatenate([memories[place], x], axis=-1) for place in (0, -1))
+        return core, Features(actor, critic, memories[0], price)
 
     def aux_loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
         del params, label

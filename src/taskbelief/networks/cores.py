@@ -25,18 +25,48 @@ class RecurrentCore(Protocol):
     def __call__(self, carry: Core, x: Array, reset: Array) -> tuple[Core, Array]: ...
 
 
-def _sigmoid(x: Array) -> Array:
-    """By tanh, which XLA evaluates several times faster on a CPU than the logistic function."""
-    return 0.5 * jnp.tanh(0.5 * x) + 0.5
+# ---- gated cores ------------------------------------------------------------------
+#
+# What makes them fast, by measurement (benchmarks.kernels): all steps' products with the input
+# before the scan, all steps' weight gradients after it; every gate by one tanh over all of them,
+# with the halves of sigmoid(x) = tanh(x / 2) / 2 + 1 / 2 folded into the weights; and one buffer
+# for what each step reads, gates and, in the backward pass, their gradients: memory's first touch
+# costs as much as a product.
 
 
-# ---- LSTM (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000) ----------
+def _half(tanh: Array) -> Array:
+    """The logistic function of x, from tanh(x / 2)."""
+    return 0.5 * tanh + 0.5
+
+
+def _project(x: Array, kernel: Array, bias: Array) -> Array:
+    return x @ kernel + bias
+
+
+def _projection_gradients(x: Array, kernel: Array, grad: Array) -> tuple[Array, Array, Array]:
+    """By x, kernel and bias. Time and batch stay apart, so that each device sums over its own
+    meta-episodes; the narrower array first, which is the one that XLA transposes."""
+    return grad @ kernel.T, jnp.einsum("tbd,tbg->dg", x, grad), jnp.sum(grad, axis=(0, 1))
+
+
+def _shifted(first: Array, rest: Array, keep: Array) -> Array:
+    """What the steps started from: [B, H] and [T, B, H] -> [T, B, H]."""
+    return jnp.concatenate([first[None], rest[:-1]]) * keep
+
+
+def _row(buffer: Array, step: Array) -> Array:
+    return jax.lax.dynamic_index_in_dim(buffer, step, keepdims=False)
+
+
+def _with_row(buffer: Array, row: Array, step: Array) -> Array:
+    return jax.lax.dynamic_update_index_in_dim(buffer, row, step, 0)
+
+
+# ---- LSTM (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000)
 
 
 class LSTM(nnx.Module):
-    """The input product is hoisted out of the scan; its backward pass likewise.
-
-    Gates start with memories of 1 to `steps` steps (chrono initialisation, Tallec & Ollivier
+    """Gates start with memories of 1 to `steps` steps (chrono initialisation, Tallec & Ollivier
     2018): with the customary forget bias of 1, what was seen at the first step is gone
     after ten. Carry: (h, c), each [B, H].
     """
@@ -60,72 +90,73 @@ class LSTM(nnx.Module):
         return jnp.zeros((batch, hidden)), jnp.zeros((batch, hidden))
 
     def __call__(self, carry: Core, x: Array, reset: Array) -> tuple[Core, Array]:
+        assert self.input.bias is not None
         keep = 1.0 - reset[..., None].astype(x.dtype)
-        hs, cs = _lstm(self.input(x), keep, *carry, self.recurrent[...])
-        return (hs[-1], cs[-1]), hs
+        one = jnp.ones(self.hidden)
+        scale = jnp.concatenate([0.5 * one, 0.5 * one, one, 0.5 * one])  # i, f, new, o
+        weights = (self.input.kernel[...], self.input.bias[...], self.recurrent[...])
+        hs, c = _lstm(x, keep, *carry, *(weight * scale for weight in weights))
+        return (hs[-1], c), hs
 
 
 @jax.custom_vjp
-def _lstm(projected: Array, keep: Array, h: Array, c: Array, recurrent: Array):
-    """[T, B, 4H], [T, B, 1], [B, H], [B, H], [H, 4H] -> h and c after each step, [T, B, H]."""
-    return _lstm_forward(projected, keep, h, c, recurrent)[0]
+def _lstm(x: Array, keep: Array, h: Array, c: Array, kernel: Array, bias: Array, recurrent: Array):
+    """[T, B, D], [T, B, 1], [B, H], [B, H], [D, 4H], [4H], [H, 4H] -> h after each step,
+    [T, B, H], and the last c, [B, H]."""
+    return _lstm_forward(x, keep, h, c, kernel, bias, recurrent)[0]
 
 
-def _lstm_forward(projected: Array, keep: Array, h: Array, c: Array, recurrent: Array):
-    def step(carry: tuple[Array, Array], xs: tuple[Array, Array]):
-        h, c = carry
-        projected, keep = xs
-        h, c = h * keep, c * keep
-        i, f, g, o = jnp.split(projected + h @ recurrent, 4, axis=-1)
-        i, f, g, o = _sigmoid(i), _sigmoid(f), jnp.tanh(g), _sigmoid(o)
-        c = f * c + i * g
-        h = o * jnp.tanh(c)
-        return (h, c), (h, c, i, f, g, o)
+def _lstm_forward(
+    x: Array, keep: Array, h0: Array, c0: Array, kernel: Array, bias: Array, recurrent: Array
+):
+    def step(carry: tuple[Array, Array, Array], xs: tuple[Array, Array]):
+        h, c, gates = carry
+        keep, t = xs
+        row = jnp.tanh(_row(gates, t) + (h * keep) @ recurrent)
+        i, f, new, o = jnp.split(row, 4, axis=-1)
+        c = _half(f) * (c * keep) + _half(i) * new
+        h = _half(o) * jnp.tanh(c)
+        return (h, c, _with_row(gates, row, t)), (h, c)
 
-    _, (hs, cs, i, f, g, o) = jax.lax.scan(step, (h, c), (projected, keep))
-    return (hs, cs), (keep, h, c, recurrent, hs, cs, i, f, g, o)
+    start = (h0, c0, _project(x, kernel, bias))
+    (_, c, gates), (hs, cs) = jax.lax.scan(step, start, (keep, jnp.arange(len(x))))
+    return (hs, c), (x, keep, h0, c0, kernel, recurrent, hs, cs, gates)
 
 
 def _lstm_backward(saved: Any, grads: tuple[Array, Array]):
-    keep, h0, c0, recurrent, hs, cs, i, f, g, o = saved
-    c_before = jnp.concatenate([c0[None], cs[:-1]]) * keep
-    h_before = jnp.concatenate([h0[None], hs[:-1]]) * keep
+    x, keep, h0, c0, kernel, recurrent, hs, cs, gates = saved
+    dhs, dc_last = grads
+    back = recurrent.T
 
-    def step(carry: tuple[Array, Array], xs: Any):
-        dh, dc = carry
-        dh_out, dc_out, keep, c, c_before, i, f, g, o = xs
-        dh, dc = dh + dh_out, dc + dc_out
+    def step(carry: tuple[Array, Array, Array, Array], xs: Any):
+        dh, dc, row, buffer = carry
+        dh_out, keep, c, c_before, t = xs
+        i, f, new, o = jnp.split(row, 4, axis=-1)
         tanh_c = jnp.tanh(c)
-        dc = dc + dh * o * (1.0 - tanh_c * tanh_c)
-        dgates = jnp.concatenate(
-            [
-                dc * g * i * (1.0 - i),
-                dc * c_before * f * (1.0 - f),
-                dc * i * (1.0 - g * g),
-                dh * tanh_c * o * (1.0 - o),
-            ],
-            axis=-1,
-        )
-        dh = (dgates @ recurrent.T) * keep
-        return (dh, dc * f * keep), dgates
+        dh = dh + dh_out
+        dc = dc + dh * _half(o) * (1.0 - tanh_c * tanh_c)
+        parts = [dc * (0.5 * new), dc * (0.5 * c_before), dc * _half(i), dh * (0.5 * tanh_c)]
+        drow = jnp.concatenate(parts, axis=-1) * (1.0 - row * row)
+        # the next gates are read after these gradients are written: else XLA copies the buffer
+        buffer = _with_row(buffer, drow, t)
+        return ((drow @ back) * keep, dc * _half(f) * keep, _row(buffer, t - 1), buffer), None
 
-    zeros = jnp.zeros_like(h0), jnp.zeros_like(c0)
-    xs = (*grads, keep, cs, c_before, i, f, g, o)
-    (dh, dc), dgates = jax.lax.scan(step, zeros, xs, reverse=True)
-    # the weight gradient of all steps as one product; time and batch stay apart, so that
-    # each device sums over its own meta-episodes
-    weights = jnp.einsum("tbh,tbg->hg", h_before, dgates)
-    return dgates, jnp.zeros_like(keep), dh, dc, weights
+    xs = (dhs, keep, cs, _shifted(c0, cs, keep), jnp.arange(len(x)))
+    start = (jnp.zeros_like(h0), dc_last, gates[-1], gates)
+    (dh, dc, _, dgates), _ = jax.lax.scan(step, start, xs, reverse=True)
+    dx, dkernel, dbias = _projection_gradients(x, kernel, dgates)
+    drecurrent = jnp.einsum("tbh,tbg->hg", _shifted(h0, hs, keep), dgates)
+    return dx, jnp.zeros_like(keep), dh, dc, dkernel, dbias, drecurrent
 
 
 _lstm.defvjp(_lstm_forward, _lstm_backward)
 
 
-# ---- GRU (Cho et al. 2014) --------------------------------------------------------
+# ---- GRU (Cho et al. 2014), in the form whose reset gate follows the product
 
 
 class GRU(nnx.Module):
-    """Carry: h, [B, H]. Fewer products than the LSTM; differentiated by JAX."""
+    """Carry: h, [B, H]. Fewer products than the LSTM."""
 
     def __init__(self, in_features: int, hidden: int, steps: int, *, rngs: nnx.Rngs):
         self.hidden = hidden
@@ -137,18 +168,82 @@ class GRU(nnx.Module):
         return jnp.zeros((batch, hidden))
 
     def __call__(self, carry: Core, x: Array, reset: Array) -> tuple[Core, Array]:
-        def step(h: Array, xs: tuple[Array, Array]) -> tuple[Array, Array]:
-            projected, reset = xs
-            h = jnp.where(reset[:, None], 0.0, h)
-            xr, xz, xn = jnp.split(projected, 3, axis=-1)
-            hr, hz, hn = jnp.split(h @ kernel + bias, 3, axis=-1)
-            r, z = _sigmoid(xr + hr), _sigmoid(xz + hz)
-            h = (1.0 - z) * jnp.tanh(xn + r * hn) + z * h
-            return h, h
+        assert self.input.bias is not None and self.recurrent.bias is not None
+        keep = 1.0 - reset[..., None].astype(x.dtype)
+        one = jnp.ones(self.hidden)
+        scale = jnp.concatenate([0.5 * one, 0.5 * one, one])  # reset, update, new
+        weights = (
+            self.input.kernel[...],
+            self.input.bias[...],
+            self.recurrent.kernel[...],
+            self.recurrent.bias[...],
+        )
+        hs = _gru(x, keep, carry, *(weight * scale for weight in weights))
+        return hs[-1], hs
 
-        assert self.recurrent.bias is not None
-        kernel, bias = self.recurrent.kernel[...], self.recurrent.bias[...]
-        return jax.lax.scan(step, carry, (self.input(x), reset))
+
+@jax.custom_vjp
+def _gru(
+    x: Array, keep: Array, h: Array, kernel: Array, bias: Array, recurrent: Array, shift: Array
+) -> Array:
+    """[T, B, D], [T, B, 1], [B, H], [D, 3H], [3H], [H, 3H], [3H] ->
+    h after each step, [T, B, H]."""
+    return _gru_forward(x, keep, h, kernel, bias, recurrent, shift)[0]
+
+
+def _gru_forward(
+    x: Array, keep: Array, h0: Array, kernel: Array, bias: Array, recurrent: Array, shift: Array
+):
+    hidden = h0.shape[-1]
+
+    def step(carry: tuple[Array, Array], xs: tuple[Array, Array]):
+        h, gates = carry
+        keep, t = xs
+        h = h * keep
+        row, product = _row(gates, t), h @ recurrent + shift
+        both = jnp.tanh(row[:, : 2 * hidden] + product[:, : 2 * hidden])
+        r, z = jnp.split(both, 2, axis=-1)
+        kept = product[:, 2 * hidden :]
+        new = jnp.tanh(row[:, 2 * hidden :] + _half(r) * kept)
+        h = new + _half(z) * (h - new)
+        row = jnp.concatenate([both, new], axis=-1)
+        return (h, _with_row(gates, row, t)), (h, kept)
+
+    start = (h0, _project(x, kernel, bias))
+    (_, gates), (hs, kept) = jax.lax.scan(step, start, (keep, jnp.arange(len(x))))
+    return hs, (x, keep, h0, kernel, recurrent, hs, kept, gates)
+
+
+def _gru_backward(saved: Any, dhs: Array):
+    x, keep, h0, kernel, recurrent, hs, kept, gates = saved
+    hidden = h0.shape[-1]
+    back = recurrent.T
+
+    def step(carry: tuple[Array, Array, Array], xs: Any):
+        dh, row, buffer = carry
+        dh_out, keep, h_before, kept, t = xs
+        r, z, new = jnp.split(row, 3, axis=-1)
+        dh = dh + dh_out
+        dnew = dh * (0.5 - 0.5 * z) * (1.0 - new * new)
+        parts = [dnew * (0.5 * kept), dh * (0.5 * (h_before - new))]
+        both = jnp.concatenate(parts, axis=-1) * (1.0 - row[:, : 2 * hidden] ** 2)
+        dkept = dnew * _half(r)
+        buffer = _with_row(buffer, jnp.concatenate([both, dnew], axis=-1), t)
+        dh = (jnp.concatenate([both, dkept], axis=-1) @ back + dh * _half(z)) * keep
+        return (dh, _row(buffer, t - 1), buffer), dkept
+
+    h_before = _shifted(h0, hs, keep)
+    xs = (dhs, keep, h_before, kept, jnp.arange(len(x)))
+    start = (jnp.zeros_like(h0), gates[-1], gates)
+    (dh, _, dgates), dkept = jax.lax.scan(step, start, xs, reverse=True)
+    dx, dkernel, dbias = _projection_gradients(x, kernel, dgates)
+    dproduct = jnp.concatenate([dgates[..., : 2 * hidden], dkept], axis=-1)
+    drecurrent = jnp.einsum("tbh,tbg->hg", h_before, dproduct)
+    dshift = jnp.sum(dproduct, axis=(0, 1))
+    return dx, jnp.zeros_like(keep), dh, dkernel, dbias, drecurrent, dshift
+
+
+_gru.defvjp(_gru_forward, _gru_backward)
 
 
 # ---- linear recurrences -----------------------------------------------------------
@@ -183,8 +278,8 @@ def _at_once(decay: Array, drive: Array, h: Array) -> Array:
 class MinGRU(nnx.Module):
     """minGRU (Feng et al. 2024): the GRU whose gate does not read its own past.
 
-    h_t = (1 - z_t) h_(t-1) + z_t g(x_t), so that time is a linear recurrence. Gates start with
-    memories of 1 to `steps` steps, as the LSTM's do. Carry: h, [B, H].
+    h_t = (1 - z_t) h_(t-1) + z_t tanh(g(x_t)), so that time is a linear recurrence. Gates start
+    with memories of 1 to `steps` steps, as the LSTM's do. Carry: h, [B, H].
     """
 
     def __init__(self, in_features: int, hidden: int, steps: int, *, rngs: nnx.Rngs):
@@ -198,11 +293,76 @@ class MinGRU(nnx.Module):
         return jnp.zeros((batch, hidden))
 
     def __call__(self, carry: Core, x: Array, reset: Array) -> tuple[Core, Array]:
-        gate, new = jnp.split(self.input(x), 2, axis=-1)
-        z = _sigmoid(gate)
-        decay = jnp.where(reset[..., None], 0.0, 1.0 - z)
-        hs = _linear_recurrence(decay, z * jnp.tanh(new), carry)
+        assert self.input.bias is not None
+        keep = 1.0 - reset[..., None].astype(x.dtype)
+        one = jnp.ones(self.hidden)
+        scale = jnp.concatenate([0.5 * one, one])  # update, new
+        hs = _mingru(x, keep, carry, self.input.kernel[...] * scale, self.input.bias[...] * scale)
         return hs[-1], hs
+
+
+@jax.custom_vjp
+def _mingru(x: Array, keep: Array, h: Array, kernel: Array, bias: Array) -> Array:
+    """[T, B, D], [T, B, 1], [B, H], [D, 2H], [2H] -> h after each step, [T, B, H]."""
+    return _mingru_forward(x, keep, h, kernel, bias)[0]
+
+
+def _mingru_forward(x: Array, keep: Array, h0: Array, kernel: Array, bias: Array):
+    def step_by_step(gates: Array, keep: Array, h0: Array) -> Array:
+        def step(h: Array, xs: tuple[Array, Array]) -> tuple[Array, Array]:
+            z, new = jnp.split(xs[0], 2, axis=-1)
+            h = h * xs[1]
+            h = h + _half(z) * (new - h)
+            return h, h
+
+        return jax.lax.scan(step, h0, (gates, keep))[1]
+
+    def at_once(gates: Array, keep: Array, h0: Array) -> Array:
+        z, new = jnp.split(gates, 2, axis=-1)
+        return _at_once(keep * (1.0 - _half(z)), _half(z) * new, h0)
+
+    gates = jnp.tanh(_project(x, kernel, bias))
+    hs = jax.lax.platform_dependent(gates, keep, h0, cpu=step_by_step, default=at_once)
+    return hs, (x, keep, h0, kernel, gates, hs)
+
+
+def _mingru_backward(saved: Any, dhs: Array):
+    """The gradients by h are a linear recurrence too, from the last step to the first."""
+    x, keep, h0, kernel, gates, hs = saved
+
+    def by_gates(dh: Array, row: Array, h_before: Array) -> Array:
+        z, new = jnp.split(row, 2, axis=-1)
+        parts = [dh * (0.5 * (new - h_before)), dh * _half(z)]
+        return jnp.concatenate(parts, axis=-1) * (1.0 - row * row)
+
+    def step_by_step(gates: Array, h_before: Array) -> tuple[Array, Array]:
+        def step(carry: tuple[Array, Array, Array], xs: Any):
+            dh, row, buffer = carry
+            dh_out, keep, h_before, t = xs
+            dh = dh + dh_out
+            # the next row is read after this one is written: else XLA copies the buffer
+            buffer = _with_row(buffer, by_gates(dh, row, h_before), t)
+            dh = dh * (1.0 - _half(row[:, : dh.shape[-1]])) * keep
+            return (dh, _row(buffer, t - 1), buffer), None
+
+        xs = (dhs, keep, h_before, jnp.arange(len(x)))
+        start = (jnp.zeros_like(h0), gates[-1], gates)
+        dh0, _, dgates = jax.lax.scan(step, start, xs, reverse=True)[0]
+        return dh0, dgates
+
+    def at_once(gates: Array, h_before: Array) -> tuple[Array, Array]:
+        decay = keep * (1.0 - _half(gates[..., : h0.shape[-1]]))
+        later = jnp.concatenate([decay[1:], jnp.zeros_like(decay[:1])])
+        dh = _at_once(later[::-1], dhs[::-1], jnp.zeros_like(h0))[::-1]
+        return dh[0] * decay[0], by_gates(dh, gates, h_before)
+
+    h_before = _shifted(h0, hs, keep)
+    dh0, dgates = jax.lax.platform_dependent(gates, h_before, cpu=step_by_step, default=at_once)
+    dx, dkernel, dbias = _projection_gradients(x, kernel, dgates)
+    return dx, jnp.zeros_like(keep), dh0, dkernel, dbias
+
+
+_mingru.defvjp(_mingru_forward, _mingru_backward)
 
 
 class LRU(nnx.Module):

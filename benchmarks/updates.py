@@ -1,0 +1,317 @@
+"""Milliseconds of one SVG(0) update, beside the same update written in PyTorch.
+
+    python -m benchmarks.updates
+    python -m benchmarks.updates --hidden 64 --batch 64 --json
+
+By default of the size of pomdp-baselines' recurrent agents (Ni et al. 2022): actor and critic each
+with an LSTM of 128 units, 32 meta-episodes of 120 steps (sparse_navigation, 6 episodes of 20). Ours
+is the learner's own `update` on the agent `baseline`, dealt out to all devices (which are a
+CPU's cores) and done several times in one program, as in training. PyTorch's has `nn.LSTM`, as many
+threads as there are cores, our initial parameters and the same batch; before anything is timed
+their memories, actions and values are compared. Both are timed in turns; figures are medians,
+compilation is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from benchmarks.machine import machine
+from experiments import devices, stop
+from taskbelief import parallel, supervision, train
+from taskbelief.agents import baseline
+from taskbelief.envs.sparse_navigation import SparseNavigation
+from taskbelief.learners import svg0
+from taskbelief.networks import heads
+from taskbelief.types import Trajectory
+
+try:
+    import torch
+except ImportError:
+    torch = None  # type: ignore[assignment]
+
+UPDATES = 4  # of ours in one program
+_EPISODE_STEPS = 20
+_TOLERANCE = 1e-4
+
+
+class Ours(NamedTuple):
+    """An agent, what it has played, and what it makes of it."""
+
+    agent: Any
+    config: svg0.Config
+    learner: Any
+    state: Any
+    batch: Trajectory
+    parts: int
+
+
+def ours(steps: int, batch: int, hidden: int) -> Ours:
+    env = SparseNavigation(episode_steps=_EPISODE_STEPS, episodes=steps // _EPISODE_STEPS)
+    label, teach = supervision.teacher(env, "description")
+    agent = baseline.make(env.spec, label, baseline.Config(hidden=hidden, separate_cores=True))
+    config = svg0.Config(actor_hidden=hidden, critic_hidden=hidden)
+    learner = svg0.make(env.spec, agent, config, total_updates=1_000_000)
+    parts = devices.usual_parts()
+    sizes = train.Config(envs=batch, batch=batch, replay_rows=batch, warmup=1, shards=parts)
+    init_key, play_key = jax.random.split(jax.random.key(0))
+    state = learner.init(init_key)
+    collect = jax.jit(train.make(env, agent, learner, teach, sizes).collect)
+    return Ours(agent, config, learner, state, collect(state.params, play_key), parts)
+
+
+def our_updates(made: Ours) -> Callable[[], None]:
+    """A call makes UPDATES updates."""
+    mesh = parallel.mesh(jax.devices(), made.parts)
+    batch = jax.device_put(made.batch, parallel.dealt(mesh, 1))
+    state, key = jax.device_put((made.state, jax.random.key(1)), parallel.everywhere(mesh))
+
+    def update(carry: Any, key: Any) -> tuple[Any, None]:
+        return made.learner.update(carry, batch, key)[0], None
+
+    @jax.jit
+    def updates(state: Any, key: Any) -> tuple[Any, Any]:
+        key, *keys = jax.random.split(key, UPDATES + 1)
+        return jax.lax.scan(update, state, jax.numpy.stack(keys))[0], key
+
+    def call() -> None:
+        nonlocal state, key
+        state, key = jax.block_until_ready(updates(state, key))
+
+    return call
+
+
+# ---- the same in PyTorch ----------------------------------------------------------
+
+
+def torch_updates(made: Ours) -> Callable[[], None]:
+    """A call makes one update."""
+    torch.set_num_threads(devices.cores())
+    network = _network(made)
+    x, task_start, batch = _tensors(made)
+    assert bool(task_start[0].all()) and not bool(task_start[1:].any())  # no resets on the way
+    _compare(made, network, x, batch["action"])
+    target = copy.deepcopy(network)
+    optimiser = torch.optim.Adam(network.parameters(), lr=made.config.learning_rate)
+    entropy_cost = made.config.entropy_cost
+
+    def call() -> None:
+        nonlocal entropy_cost
+        entropy = _update(made.config, network, target, optimiser, x, batch, entropy_cost)
+        lacking = made.config.entropy_start - entropy
+        entropy_cost *= float(np.exp(made.config.entropy_rate * lacking))
+
+    return call
+
+
+def _network(made: Ours) -> Any:
+    """Our network's layers with our parameters."""
+    params = jax.tree.map(np.asarray, made.state.params)
+
+    def linear(values: dict[str, Any]) -> Any:
+        inputs, outputs = values["kernel"].shape
+        layer = torch.nn.Linear(inputs, outputs, bias="bias" in values)
+        layer.weight.data = torch.tensor(values["kernel"].T)
+        if "bias" in values:
+            layer.bias.data = torch.tensor(values["bias"])
+        return layer
+
+    def lstm(values: dict[str, Any]) -> Any:
+        kernel = values["input"]["kernel"]
+        layer = torch.nn.LSTM(kernel.shape[0], values["recurrent"].shape[0])
+        layer.weight_ih_l0.data = torch.tensor(kernel.T)
+        layer.weight_hh_l0.data = torch.tensor(values["recurrent"].T)
+        layer.bias_ih_l0.data = torch.tensor(values["input"]["bias"])
+        layer.bias_hh_l0.data.zero_()
+        return layer
+
+    def mlp(values: dict[Any, Any]) -> Any:
+        layers = [linear(values[place]) for place in sorted(values)]
+        between = [part for layer in layers[:-1] for part in (layer, torch.nn.ReLU())]
+        return torch.nn.Sequential(*between, layers[-1])
+
+    histories = params["agent"]["histories"]
+    actor, critic = params["heads"]["actor"], params["heads"]["critic"]
+    return torch.nn.ModuleDict(
+        {
+            "encoders": torch.nn.ModuleList(linear(histories[i]["encoder"]) for i in (0, 1)),
+            "cores": torch.nn.ModuleList(lstm(histories[i]["core"]) for i in (0, 1)),
+            "policy": mlp(actor["layers"]),
+            "q_features": linear(critic["features"]),
+            "q_action": linear(critic["action"]),
+            "q_rest": mlp(critic["rest"]["layers"]),
+        }
+    )
+
+
+def _tensors(made: Ours) -> tuple[Any, Any, dict[str, Any]]:
+    """(what the networks read, [T + 1, B, D]; task starts; what the losses read)."""
+    batch = jax.tree.map(np.asarray, made.batch)
+    inputs = batch.inputs
+    read = (inputs.obs, inputs.prev_action, inputs.prev_reward[..., None])
+    x = np.concatenate([*read, inputs.episode_start[..., None]], axis=-1, dtype=np.float32)
+    over = batch.task_end & batch.terminated
+    wanted = {
+        "action": batch.action,
+        "log_prob": batch.log_prob,
+        "reward": batch.reward,
+        "discount": (made.config.gamma * (1.0 - over)).astype(np.float32),
+    }
+    tensors = {name: torch.tensor(value) for name, value in wanted.items()}
+    return torch.tensor(x), torch.tensor(inputs.task_start), tensors
+
+
+def _memory(network: Any, which: int, x: Any) -> Any:
+    encoded = torch.relu(network["encoders"][which](x))
+    return torch.cat([network["cores"][which](encoded)[0], x], dim=-1)
+
+
+def _q(network: Any, features: Any, action: Any) -> Any:
+    base = network["q_features"](features)
+    return network["q_rest"](torch.relu(base + network["q_action"](action)))[..., 0]
+
+
+def _normal(params: Any) -> Any:
+    mean, raw = params.chunk(2, dim=-1)
+    squashed = heads.SquashedNormal(1)
+    width = squashed.max_std - squashed.min_std
+    return torch.distributions.Normal(mean, squashed.min_std + width * torch.sigmoid(raw))
+
+
+def _log_prob(normal: Any, unsquashed: Any) -> Any:
+    softplus = torch.nn.functional.softplus(-2.0 * unsquashed)
+    return (normal.log_prob(unsquashed) - 2.0 * (np.log(2.0) - unsquashed - softplus)).sum(-1)
+
+
+def _update(
+    config: svg0.Config,
+    network: Any,
+    target: Any,
+    optimiser: Any,
+    x: Any,
+    batch: dict[str, Any],
+    entropy_cost: float,
+) -> float:
+    rim = 1.0 - heads._RIM
+    normal = _normal(network["policy"](_memory(network, 0, x)))
+    critic_features = _memory(network, 1, x)[:-1]
+    q = _q(network, critic_features, batch["action"])
+
+    with torch.no_grad():
+        features = _memory(target, 1, x)
+        drawn = normal.sample((config.action_samples,))
+        expected = _q(target, features, torch.tanh(drawn).clamp(-rim, rim)).mean(0)[1:]
+        now = _q(target, features[:-1], batch["action"])
+        taken = torch.atanh(batch["action"].clamp(-rim, rim))
+        played = torch.distributions.Normal(normal.mean[:-1], normal.stddev[:-1])
+        ratio = torch.exp(_log_prob(played, taken) - batch["log_prob"])
+        trace = config.lambda_ * ratio.clamp(max=1.0)
+        returns = batch["reward"][-1] + batch["discount"][-1] * expected[-1]
+        targets = [returns]
+        for t in range(len(q) - 2, -1, -1):
+            later = expected[t] + trace[t + 1] * (returns - now[t + 1])
+            returns = batch["reward"][t] + batch["discount"][t] * later
+            targets.append(returns)
+        wanted = torch.stack(targets[::-1])
+    critic_loss = 0.5 * (wanted - q).square().mean()
+
+    here = torch.distributions.Normal(normal.mean[:-1], normal.stddev[:-1])
+    drawn = here.rsample((config.action_samples,))
+    frozen = list(network["q_features"].parameters())
+    frozen += [*network["q_action"].parameters(), *network["q_rest"].parameters()]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    value = _q(network, critic_features.detach(), torch.tanh(drawn).clamp(-rim, rim))
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    entropy = -_log_prob(here, drawn)
+    actor_loss = -(value + entropy_cost * entropy).mean()
+
+    optimiser.zero_grad()
+    (critic_loss + config.actor_weight * actor_loss).backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
+    optimiser.step()
+    with torch.no_grad():
+        parameters = list(network.parameters())
+        torch._foreach_lerp_(list(target.parameters()), parameters, config.target_rate)
+    return entropy.detach().mean().item()
+
+
+def _compare(made: Ours, network: Any, x: Any, action: Any) -> None:
+    """Ends the program unless both compute the same memories, actions and values."""
+    agent, learner, params = made.agent, made.learner, made.state.params
+    core = agent.initial_core(x.shape[1])
+    unroll = jax.jit(lambda params, inputs: agent.unroll(params, core, inputs, None)[1])
+    features = unroll(params["agent"], made.batch.inputs)
+    first = jax.tree.map(lambda leaf: leaf[:1], made.batch.inputs)
+    _, acted, _ = jax.jit(learner.act, static_argnums=3)(params, core, first, None)
+    _, metrics = jax.jit(learner.update)(made.state, made.batch, jax.random.key(0))
+    with torch.no_grad():
+        memories = [_memory(network, which, x) for which in (0, 1)]
+        mean = _normal(network["policy"](memories[0][0])).mean
+        pairs = {
+            "actor features": (memories[0], features.actor),
+            "critic features": (memories[1], features.critic),
+            "actions": (torch.tanh(mean), acted),
+            "values": (_q(network, memories[1][:-1], action).mean(), metrics["q"]),
+        }
+    for name, (theirs, found) in pairs.items():
+        gap = float(np.abs(theirs.numpy() - np.asarray(found)).max())
+        if not gap < _TOLERANCE:
+            stop.failed(f"PyTorch's network is not ours: {name} differ by {gap:.2g}")
+
+
+# ---- timing -----------------------------------------------------------------------
+
+
+def measure(steps: int, batch: int, hidden: int, repeats: int) -> dict[str, Any]:
+    made = ours(steps, batch, hidden)
+    calls = {"update": (our_updates(made), UPDATES)}
+    if torch is not None:
+        calls["torch_update"] = (torch_updates(made), 1)
+    for call, _ in calls.values():  # compiles and warms up
+        call()
+        call()
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, (call, updates) in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append((time.perf_counter() - start) / updates)
+    row: dict[str, Any] = {"T": steps, "B": batch, "H": hidden}
+    row |= {f"{name}_ms": round(1e3 * statistics.median(s), 1) for name, s in seconds.items()}
+    if "torch_update_ms" in row:
+        row["speedup"] = round(row["torch_update_ms"] / row["update_ms"], 2)
+    return row
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Milliseconds of an SVG(0) update.")
+    parser.add_argument("--steps", type=int, default=120, help=f"a multiple of {_EPISODE_STEPS}")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    parser.add_argument("--out", type=Path, help="a file for machine and result, JSON")
+    given = parser.parse_args(args)
+    devices.from_cores()
+    here = machine()
+    row = measure(given.steps, given.batch, given.hidden, given.repeats)
+    print(json.dumps(row) if given.json else row)
+    if given.out is not None:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text(json.dumps({"machine": here, "results": [row]}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

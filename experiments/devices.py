@@ -1,0 +1,38 @@
+"""What devices there are: accelerators, or the cores of a CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import jax
+
+_CPU_PARTS = 2
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def from_cores() -> None:
+    """Makes a device of each core, because XLA computes one step of a recurrent network on one
+    core only, however many there are.
+
+    To be called before JAX looks for devices; afterwards it does nothing. What the environment
+    says about the number of CPU devices stands.
+    """
+    told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if told or jax.config.jax_num_cpu_devices != -1:
+        return
+    with contextlib.suppress(RuntimeError):  # JAX has its devices
+        jax.config.update("jax_num_cpu_devices", cores())
+
+
+def usual_parts() -> int:
+    """Into how many parts to deal work out where nobody says: one for each device; on the CPU of
+    a single process always the same, because numbers depend on it."""
+    alone = jax.process_count() == 1 and jax.default_backend() == "cpu"
+    return _CPU_PARTS if alone else jax.device_count()
