@@ -40,6 +40,11 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "learner.entropy_start": 0.5,
             "learner.entropy_end": -2.5,
         },
+        ("semicircle", "belief", "svg0"): {
+            "learner.entropy_end": -1.5,
+            "train.updates": 16,
+            "steps": 7_000_000,
+        },
         # By reward alone the first hits are all there is to learn from: noise that leads somewhere
         # finds them on both sides, fresh rows and long traces carry them back.
         ("semicircle", "baseline", "svg0"): {
@@ -62,7 +67,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
         # A density's gradient is larger than a mass's, and would have the norm's limit to itself.
         **{
             (env, agent, ANY): {"agent.aux_weight": 0.1}
-            for env in ("semicircle", "sparse_navigation", "noisy_target")
+            for env in ("semicircle", "sparse_navigation", "noisy_target", "cheetah_velocity")
             for agent in ("aux_head", "belief")
         },
         ("sparse_navigation", ANY, ANY): {
@@ -96,6 +101,16 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "learner.gamma": 0.97,
             "learner.entropy_start": 0.5,
             "learner.entropy_end": -2.0,
+        },
+        # The physics takes half of the time: few evaluations, of few tasks.
+        ("cheetah_velocity", ANY, ANY): {
+            "evaluations": 10,
+            "evaluation_tasks": 64,
+            "train.updates": 16,
+        },
+        ("cheetah_velocity", ANY, "svg0"): {
+            "learner.gamma": 0.97,
+            "learner.entropy_end": -6.0,
         },
         # The full pads and length; help while training, none at test: see notes/numpad.md.
         # 464 of the 496 sequences train, because a hundred are learnt by heart.
