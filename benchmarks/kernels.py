@@ -62,13 +62,15 @@ def ours(core: str, steps: int, batch: int, hidden: int) -> dict[str, _Call]:
         return jax.tree.map(lambda leaf: value, args)
 
     def passes(way: Callable[..., Any]) -> _Call:
-        def again(_: Any, args: Any) -> Any:
-            # each pass needs the one before it, or XLA would do one only
-            return jax.tree.map(lambda leaf, made: leaf + 1e-30 * made, args, way(args, *data[1:]))
+        @jax.jit
+        def program(args: Any, *rest: Any) -> Any:
+            def again(_: Any, args: Any) -> Any:
+                # each pass needs the one before it, or XLA would do one only
+                return jax.tree.map(lambda leaf, made: leaf + 1e-30 * made, args, way(args, *rest))
 
-        start = (params, data[0])
-        program = jax.jit(lambda start: jax.lax.fori_loop(0, PASSES, again, start))
-        return lambda: jax.block_until_ready(program(start))
+            return jax.lax.fori_loop(0, PASSES, again, args)
+
+        return lambda: jax.block_until_ready(program((params, data[0]), *data[1:]))
 
     return {"forward": passes(forward), "forward_backward": passes(jax.grad(loss))}
 

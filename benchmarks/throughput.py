@@ -58,9 +58,19 @@ def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> d
     learner = assembly.of_seed(parts, state.learner, 0)
     acting = _median(lambda: parts.collect(learner.params, jax.random.key(0)), repeats)
     batch = _batch(parts, chosen, state, learner)
-    update = jax.jit(parts.learner.update)
+    updates = parts.iteration_updates // parts.learner.steps
     key = jax.random.key(1)
-    updating = _median(lambda: update(learner, batch, key), repeats)
+
+    @jax.jit
+    def learn(learner: Any, batch: Any, key: Any) -> Any:
+        """An iteration's updates in one program, as a run has them."""
+
+        def update(learner: Any, key: Any) -> Any:
+            return parts.learner.update(learner, batch, key)
+
+        return jax.lax.scan(update, learner, jax.random.split(key, updates))
+
+    updating = _median(lambda: learn(learner, batch, key), repeats) / updates
     products = flops(jax.make_jaxpr(parts.learner.update)(learner, batch, key).jaxpr)
     peak = peak_flops(repeats)
 
@@ -73,7 +83,6 @@ def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> d
         with jax.profiler.trace(str(profile)):
             iteration()
     steps, trained = batch.reward.shape
-    updates = parts.iteration_updates // parts.learner.steps
     return {
         "env": chosen.env_name,
         "agent": chosen.agent_name,

@@ -76,17 +76,17 @@ def our_updates(made: Ours) -> Callable[[], None]:
     batch = jax.device_put(made.batch, parallel.dealt(mesh, 1))
     state, key = jax.device_put((made.state, jax.random.key(1)), parallel.everywhere(mesh))
 
-    def update(carry: Any, key: Any) -> tuple[Any, None]:
-        return made.learner.update(carry, batch, key)[0], None
-
     @jax.jit
-    def updates(state: Any, key: Any) -> tuple[Any, Any]:
+    def updates(state: Any, batch: Trajectory, key: Any) -> tuple[Any, Any]:
+        def update(state: Any, key: Any) -> tuple[Any, None]:
+            return made.learner.update(state, batch, key)[0], None
+
         key, *keys = jax.random.split(key, UPDATES + 1)
         return jax.lax.scan(update, state, jax.numpy.stack(keys))[0], key
 
     def call() -> None:
         nonlocal state, key
-        state, key = jax.block_until_ready(updates(state, key))
+        state, key = jax.block_until_ready(updates(state, batch, key))
 
     return call
 

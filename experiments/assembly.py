@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from experiments import checkpoint, devices, memory, references, stop
 from experiments.config import RunConfig
@@ -55,6 +55,7 @@ class Assembly(NamedTuple):
     iteration_steps: int  # agent steps in each iteration
     iteration_updates: int  # steps of the optimiser in each iteration
     mesh: Mesh  # the devices that take part
+    of_seeds: NamedSharding  # of one number for each seed
     seeds: tuple[int, ...]  # trained side by side; with several, they are the first axis of states
     needs: Needs  # memory on each device
 
@@ -80,6 +81,9 @@ def _assemble(config: RunConfig) -> Assembly:
             " devices of all processes"
         )
     seeds = tuple(range(config.seed, config.seed + config.num_seeds))
+    # enough seeds: each device trains some of its own, and nothing crosses
+    apart = len(seeds) > 1 and len(seeds) % mesh.size == 0
+    within = None if apart else mesh
     iteration_steps = config.train.envs * env.spec.task_steps
     iterations = max(1, -(-(config.steps - warmup_steps) // iteration_steps))
 
@@ -97,7 +101,7 @@ def _assemble(config: RunConfig) -> Assembly:
     learner = learner_module.make(played.spec, agent, config.learner, iterations * updates)
     sets = [_first(env.task_set(split), config.evaluation_tasks) for split in SPLITS]
     examiner = supervision.examiner(env, label, expert)
-    play = evaluation.make(played.at_test(), agent, learner, examiner, mesh=mesh)
+    play = evaluation.make(played.at_test(), agent, learner, examiner, mesh=within)
     compare = None
     if config.belief_tasks and not revealed:
         compare = comparison.make(env.at_test(), agent, learner, label)
@@ -113,24 +117,29 @@ def _assemble(config: RunConfig) -> Assembly:
     taught = teach if agent.belief_log_prob is not None else None
     if config.dense:
         taught = supervision.dense(env, taught)
-    training = train.make(played, agent, learner, taught, config.train, mesh)
+    training = train.make(played, agent, learner, taught, config.train, within)
     key = jax.eval_shape(jax.random.key, 0)
     params = jax.eval_shape(learner.init, key).params
     batch = memory.size(jax.eval_shape(training.collect, params, key)) * len(seeds)
     sizes = _filling(config, batch)
     if sizes != config.train:
-        training = train.make(played, agent, learner, taught, sizes, mesh)
+        training = train.make(played, agent, learner, taught, sizes, within)
     step = training.step
     if len(seeds) > 1:
         step, evaluate = jax.vmap(step), jax.vmap(evaluate)
 
     def init() -> TrainState:
         keys = [jax.random.key(seed) for seed in seeds]
-        return jax.vmap(training.init)(jnp.stack(keys)) if keys[1:] else training.init(keys[0])
+        # one after the other: batched QR products on several CPU devices at once wait for each other
+        return jax.lax.map(training.init, jnp.stack(keys)) if keys[1:] else training.init(keys[0])
 
     state = jax.eval_shape(init)
-    where = train.shardings(state, mesh, axis=int(len(seeds) > 1))
     everywhere = parallel.everywhere(mesh)
+    of_seeds = parallel.dealt(mesh, 0) if apart else everywhere
+    if apart:
+        where = jax.tree.map(lambda _: of_seeds, state)
+    else:
+        where = train.shardings(state, mesh, axis=int(len(seeds) > 1))
     shapes = parallel.placed(state, where)
     read = 0 if on_policy else sizes.batch / sizes.envs  # of what an iteration plays, at a time
     return Assembly(
@@ -139,7 +148,7 @@ def _assemble(config: RunConfig) -> Assembly:
         agent=agent,
         learner=learner,
         init=jax.jit(init, out_shardings=where),
-        step=jax.jit(step, out_shardings=(where, everywhere)),
+        step=jax.jit(step, out_shardings=(where, of_seeds)),
         collect=jax.jit(training.collect),
         like=shapes,
         tasks=tasks,
@@ -152,6 +161,7 @@ def _assemble(config: RunConfig) -> Assembly:
         iteration_steps=iteration_steps,
         iteration_updates=updates * learner.steps,
         mesh=mesh,
+        of_seeds=of_seeds,
         seeds=seeds,
         needs=Needs(
             memory.size(shapes.replay),
@@ -197,8 +207,7 @@ def _expert(config: RunConfig) -> Expert | None:
 def like(parts: Assembly) -> tuple[TrainState, Metrics]:
     """What a checkpoint holds, as shapes and types: the state, and the metrics of a row so far."""
     sums = jax.eval_shape(parts.step, parts.like)[1]
-    everywhere = jax.tree.map(lambda _: parallel.everywhere(parts.mesh), sums)
-    return parts.like, parallel.placed(sums, everywhere)
+    return parts.like, parallel.placed(sums, jax.tree.map(lambda _: parts.of_seeds, sums))
 
 
 def of_seed(parts: Assembly, tree: Any, number: int) -> Any:

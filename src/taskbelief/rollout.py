@@ -90,19 +90,17 @@ def _play(
     spec, batch = env.spec, batch_size(tasks)
     reset_key, act_key, scan_key = jax.random.split(key, 3)
 
-    def each(function: Callable, key: Key, *args: Any) -> Any:
-        return jax.vmap(function)(jax.random.split(key, batch), *args)
+    def each(function: Callable, keys: Key, *args: Any) -> Any:
+        return jax.vmap(function)(keys, *args)
 
-    def body(loop: _Loop, xs: tuple[Array, Key, Key]) -> tuple[_Loop, Any]:
-        step, act_key, key = xs
-        step_key, again_key, label_key = jax.random.split(key, 3)
+    def body(loop: _Loop, xs: tuple[Array, Key, Key, Key, Key]) -> tuple[_Loop, Any]:
+        step, act_key, step_keys, again_key, label_keys = xs
         memory, action, log_prob = select(loop.memory, loop.inputs, loop.state, act_key)
         lesson, h = loop.lesson, ()
         if teach is not None:
-            keys = jax.random.split(label_key, batch)
             seen = jax.tree.map(lambda leaf: leaf[0], loop.inputs)
-            lesson, h = jax.vmap(teach.label)(lesson, keys, seen, loop.state, tasks)
-        obs, state, reward, terminated = each(env.step, step_key, loop.state, action, tasks)
+            lesson, h = jax.vmap(teach.label)(lesson, label_keys, seen, loop.state, tasks)
+        obs, state, reward, terminated = each(env.step, step_keys, loop.state, action, tasks)
         dense = None
         if teach is not None and teach.reward is not None:
             dense = jax.vmap(teach.reward)(obs, tasks)
@@ -118,7 +116,7 @@ def _play(
         again = (terminated | out_of_time) & ~task_end
 
         def reset(fresh_and_old: tuple) -> tuple:
-            fresh = each(env.reset, again_key, tasks)
+            fresh = each(env.reset, jax.random.split(again_key, batch), tasks)
             return jax.tree.map(
                 lambda new, old: jnp.where(_expand(again, new), new, old), fresh, fresh_and_old
             )
@@ -142,7 +140,7 @@ def _play(
         elapsed = jnp.where(again, 0, elapsed)
         return _Loop(memory, lesson, state, _add_time(inputs), elapsed), record
 
-    obs, state = each(env.reset, reset_key, tasks)
+    obs, state = each(env.reset, jax.random.split(reset_key, batch), tasks)
     first = AgentInput(
         obs=obs,
         prev_action=no_action(spec, batch),
@@ -154,8 +152,12 @@ def _play(
     loop = _Loop(memory, lesson, state, _add_time(first), jnp.zeros(batch, jnp.int32))
     steps = jnp.arange(spec.task_steps)
     act_keys = jax.random.split(act_key, spec.task_steps)[steps // hold]
-    keys = jax.random.split(scan_key, spec.task_steps)
-    loop, record = jax.lax.scan(body, loop, (steps, act_keys, keys))
+    # all keys before the loop: making one takes as many operations as making thousands
+    keys = jax.vmap(lambda key: jax.random.split(key, 3))(jax.random.split(scan_key, len(steps)))
+    step_keys, label_keys = (
+        jax.vmap(lambda key: jax.random.split(key, batch))(keys[:, place]) for place in (0, 2)
+    )
+    loop, record = jax.lax.scan(body, loop, (steps, act_keys, step_keys, keys[:, 1], label_keys))
     inputs, action, log_prob, reward, terminated, episode_end, task_end, label = record
     inputs = jax.tree.map(
         lambda seen, last: jnp.concatenate([seen[:, 0], last]), inputs, loop.inputs
