@@ -12,9 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import matplotlib
 
 matplotlib.use("agg")
@@ -24,9 +23,8 @@ import scipy.stats
 from matplotlib.axes import Axes
 
 from experiments import config, evaluate, stop
-from experiments.assembly import Assembly
 from experiments.evaluate import Trained
-from taskbelief import rollout
+from taskbelief.envs.sparse_navigation import SparseNavigation
 
 _ENV = "sparse_navigation"
 _EXAMPLES = 3  # tasks whose paths are drawn
@@ -39,6 +37,7 @@ class Played(NamedTuple):
     returns: np.ndarray  # [K, E]: of each episode
     paths: np.ndarray  # [K, E, steps, 2]: where each episode went
     goals: np.ndarray  # [K, 2]
+    radius: float  # of a goal
 
 
 def play(run: Path) -> list[Played]:
@@ -50,12 +49,10 @@ def play(run: Path) -> list[Played]:
 
 
 def _play(run: str, agent: str, trained: Trained) -> Played:
-    parts, params = trained.parts, trained.params
-    spec = parts.env.spec
-    tasks = jax.tree.map(lambda leaf: leaf[parts.train_tasks :], parts.tasks)
-    trajectory = jax.jit(lambda tasks, key: _roll(parts, params, tasks, key))(
-        tasks, jax.random.key(0)
-    )
+    env = trained.parts.env
+    assert isinstance(env, SparseNavigation)
+    spec = env.spec
+    tasks, trajectory = evaluate.play(trained)
     split = (spec.episodes_per_task, spec.episode_steps)
     reward = np.asarray(trajectory.reward).T.reshape(-1, *split)
     seen = np.moveaxis(np.asarray(trajectory.inputs.obs[:-1]), 0, 1)[..., :2]
@@ -66,16 +63,7 @@ def _play(run: str, agent: str, trained: Trained) -> Played:
         reward.sum(axis=-1),
         seen.reshape(-1, *split, 2),
         np.asarray(tasks.goal),
-    )
-
-
-def _roll(parts: Assembly, params: Any, tasks: Any, key: Any) -> Any:
-    return rollout.collect(
-        parts.played,
-        tasks,
-        key,
-        lambda core, inputs, _: parts.learner.act(params, core, inputs, None),
-        parts.agent.initial_core(rollout.batch_size(tasks)),
+        env.goal_radius,
     )
 
 
@@ -115,7 +103,7 @@ def _paths(axes: Axes, one: Played, task: int) -> None:
         axes.plot(path[:, 0], path[:, 1], color=shade, linewidth=1.2)
     angles = np.linspace(0, np.pi, 100)
     axes.plot(np.cos(angles), np.sin(angles), color="0.7", linewidth=0.8, linestyle=":")
-    axes.add_patch(plt.Circle(one.goals[task], 0.2, color="#d62728", alpha=0.5, lw=0))
+    axes.add_patch(plt.Circle(one.goals[task], one.radius, color="#d62728", alpha=0.5, lw=0))
     axes.set(xlim=(-1.5, 1.5), ylim=(-0.7, 1.5), aspect="equal", xticks=[], yticks=[])
 
 

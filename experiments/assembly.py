@@ -130,7 +130,7 @@ def _assemble(config: RunConfig) -> Assembly:
 
     def init() -> TrainState:
         keys = [jax.random.key(seed) for seed in seeds]
-        # one after the other: batched QR products on several CPU devices at once wait for each other
+        # one after the other: batched QR on several CPU devices at once waits for itself for ever
         return jax.lax.map(training.init, jnp.stack(keys)) if keys[1:] else training.init(keys[0])
 
     state = jax.eval_shape(init)

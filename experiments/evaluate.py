@@ -19,7 +19,8 @@ import numpy as np
 from experiments import assembly, checkpoint, config, stop
 from experiments.assembly import Assembly
 from experiments.config import RunConfig
-from taskbelief.types import Params
+from taskbelief import rollout
+from taskbelief.types import Key, Params, Task, Trajectory
 
 
 def main() -> None:
@@ -78,6 +79,24 @@ def load(run: Path, chosen: RunConfig | None = None) -> list[Trained]:
         )
         for number, seed in enumerate(parts.seeds)
     ]
+
+
+def play(trained: Trained) -> tuple[Task, Trajectory]:
+    """The hold-out tasks that evaluations use, [K, ...], and a meta-episode on each."""
+    parts, params = trained.parts, trained.params
+    tasks = jax.tree.map(lambda leaf: leaf[parts.train_tasks :], parts.tasks)
+
+    @jax.jit
+    def collect(params: Params, tasks: Task, key: Key) -> Trajectory:
+        return rollout.collect(
+            parts.played,
+            tasks,
+            key,
+            lambda core, inputs, _: parts.learner.act(params, core, inputs, None),
+            parts.agent.initial_core(rollout.batch_size(tasks)),
+        )
+
+    return tasks, collect(params, tasks, jax.random.key(0))
 
 
 def evaluate(run: Path) -> list[dict[str, Any]]:
