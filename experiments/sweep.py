@@ -16,6 +16,14 @@ lists:
     seeds = [0, 1, 2]
     vary = ["agent.bottleneck_beta", "0", "0.001"]
     flags = ["--steps", "1000000"]
+
+and where that is not one product of lists, any number of groups that differ in some of them:
+
+    [[group]]
+    agent = ["oracle", "belief", "baseline"]
+    [[group]]
+    agent = ["belief"]
+    learner = ["ppo"]
 """
 
 from __future__ import annotations
@@ -137,30 +145,42 @@ def _parse(args: Sequence[str]) -> tuple[list[Cell], list[str], Path, int]:
         "vary": [],
         "flags": [],
     }
+    groups: list[dict[str, list]] = [{}]
     if given.file is not None:
         try:
             read = tomllib.loads(given.file.read_text())
         except (OSError, tomllib.TOMLDecodeError) as error:
             stop.wrong_usage(f"--file {given.file}: {error}")
-        if unknown := set(read) - {*_LISTS, "flags"}:
-            names = ", ".join(sorted(unknown))
-            allowed = ", ".join((*_LISTS, "flags"))
-            stop.wrong_usage(f"--file {given.file}: unknown {names}; choose from {allowed}")
+        groups = read.pop("group", groups)
+        allowed = {*_LISTS, "flags"}, set(_LISTS)
+        for part, names in ((read, allowed[0]), *((group, allowed[1]) for group in groups)):
+            if unknown := set(part) - names:
+                stop.wrong_usage(
+                    f"--file {given.file}: unknown {', '.join(sorted(unknown))};"
+                    f" choose from {', '.join(sorted(names))}"
+                )
         lists |= read
-    lists |= {name: value for name in _LISTS if (value := getattr(given, name)) is not None}
+    said = {name: value for name in _LISTS if (value := getattr(given, name)) is not None}
+    products = [lists | group | said for group in groups]
+    for product in products:
+        _check(product, given.together)
+    if given.jobs < 1:
+        stop.wrong_usage(f"--jobs {given.jobs}: must be at least 1")
+    cells = [cell for product in products for cell in _cells(product, given.together)]
+    return list(dict.fromkeys(cells)), lists["flags"], given.out, given.jobs
+
+
+def _check(lists: dict[str, list], together: bool) -> None:
     for name in ("env", "agent"):
         if not lists.get(name):
             stop.wrong_usage(f"--{name}: name at least one")
     if len(lists["vary"]) == 1:
         stop.wrong_usage(f"--vary {lists['vary'][0]}: name its values too")
-    if given.jobs < 1:
-        stop.wrong_usage(f"--jobs {given.jobs}: must be at least 1")
-    config.check_names(lists)
+    config.check_names({name: lists[name] for name in ("env", "agent", "learner", "label")})
     seeds = sorted(set(lists["seeds"]))
-    if given.together and seeds != list(range(seeds[0], seeds[0] + len(seeds))):
+    if together and seeds != list(range(seeds[0], seeds[0] + len(seeds))):
         listed = " ".join(map(str, seeds))
         stop.wrong_usage(f"--seeds {listed}: with --together they have to follow each other")
-    return list(dict.fromkeys(_cells(lists, given.together))), lists["flags"], given.out, given.jobs
 
 
 def _cells(lists: dict[str, list], together: bool) -> Iterator[Cell]:

@@ -126,8 +126,13 @@ def test_seeds(finished, tmp_path):
 
 
 def test_seeds_side_by_side_are_each_as_alone(tmp_path):
-    """To float tolerance; and interrupted and resumed they are the same to the bit."""
+    """To float tolerance, on one device and on a device each; and interrupted and resumed they are
+    the same to the bit."""
+    apart = tmp_path / "apart"
+    process = tiny.start(*tiny.arguments(apart, 30, "--num-seeds", "2"), devices=2)
     together = train(tmp_path / "together", 30, "--num-seeds", "2")
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
     for number, seed in enumerate((0, 1)):
         alone = train(tmp_path / str(seed), 30, "--seed", str(seed))
         own = [row for row in without_clocks(together) if row["seed"] == str(seed)]
@@ -136,8 +141,9 @@ def test_seeds_side_by_side_are_each_as_alone(tmp_path):
             for name, value in one.items():
                 if value or other[name]:
                     assert float(value) == pytest.approx(float(other[name]), rel=1e-3, abs=1e-4)
-        params = [evaluate.load(path)[i].params for path, i in ((together, number), (alone, 0))]
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *params)
+        wanted = evaluate.load(alone)[0].params
+        for found in (evaluate.load(path)[number].params for path in (together, apart)):
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, wanted)
         assert list((together / f"seed-{seed}").glob("events*"))
     part = train(tmp_path / "part", 30, "--num-seeds", "2", "--checkpoint_minutes", "0")
     shutil.rmtree(part / "checkpoints" / "30")

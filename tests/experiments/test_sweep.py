@@ -5,6 +5,9 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from experiments import sweep as sweeps
 from tests.experiments import tiny
 
 FLAGS = ["--", *tiny.SIZES, "--steps", str(3 * tiny.ITERATION), "--rows", "2"]
@@ -59,3 +62,16 @@ def test_unknown_names_are_refused_before_anything_runs(tmp_path):
     assert done.returncode == 2
     assert "did you mean bandit?" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_groups_of_a_file_are_products_of_their_own(tmp_path, capsys):
+    file = tmp_path / "sweep.toml"
+    said = 'env = ["bandit"]\nseeds = [1]\n[[group]]\nagent = ["oracle", "belief"]\n'
+    file.write_text(said + '[[group]]\nagent = ["belief"]\nlearner = ["ppo", "svg0"]\n')
+    names = [cell.name for cell in sweeps._parse(["--file", str(file)])[0]]
+    wanted = ["bandit-oracle-svg0-s1", "bandit-belief-svg0-s1", "bandit-belief-ppo-s1"]
+    assert names == wanted
+    file.write_text(said + "jobs = 2\n")
+    with pytest.raises(SystemExit):
+        sweeps._parse(["--file", str(file)])
+    assert "unknown jobs; choose from agent, env" in capsys.readouterr().err

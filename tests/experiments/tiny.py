@@ -24,12 +24,13 @@ def arguments(out: Path, iterations: int, *more: str) -> list[str]:
     return [*NAMES, *SIZES, "--steps", str(steps), "--rows", "10", "--out", str(out), *more]
 
 
-def start(*args: str) -> subprocess.Popen:
+def start(*args: str, devices: int = 1) -> subprocess.Popen:
     """`python -m experiments.run` as a process of its own."""
+    path = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
     return subprocess.Popen(
         [sys.executable, "-m", "experiments.run", *args],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
+        env=os.environ | {"PYTHONPATH": path, "JAX_NUM_CPU_DEVICES": str(devices)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
