@@ -9,7 +9,6 @@ For runs on sparse_navigation, from their newest checkpoints, on hold-out tasks 
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -108,13 +107,9 @@ def _paths(axes: Axes, one: Played, task: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.adaptation",
-        description="Return by episode and paths of trained agents, within a task.",
-        allow_abbrev=False,
+    parser = evaluate.about_runs(
+        "adaptation", "Return by episode and paths of trained agents, within a task."
     )
-    parser.add_argument("runs", type=Path, nargs="+", help="directories of runs")
-    parser.add_argument("--out", type=Path, required=True, help="directory for what is found")
     arguments = parser.parse_args()
     played = [one for run in arguments.runs for one in play(run)]
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,6 @@ independent parts (the bandit's arms) it also gives nats per part.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 from pathlib import Path
@@ -75,13 +74,9 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.beliefs",
-        description="Trained beliefs against the exact posterior, step by step.",
-        allow_abbrev=False,
+    parser = evaluate.about_runs(
+        "beliefs", "Trained beliefs against the exact posterior, step by step."
     )
-    parser.add_argument("runs", type=Path, nargs="+", help="directories of runs")
-    parser.add_argument("--out", type=Path, required=True, help="directory for what is found")
     parser.add_argument("--tasks", type=int, default=256, help="hold-out tasks to play")
     arguments = parser.parse_args()
     if arguments.tasks < 2:

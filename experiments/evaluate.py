@@ -81,6 +81,16 @@ def load(run: Path, chosen: RunConfig | None = None) -> list[Trained]:
     ]
 
 
+def about_runs(name: str, description: str) -> argparse.ArgumentParser:
+    """A command about several runs: their directories, and one for what is found."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m experiments.{name}", description=description, allow_abbrev=False
+    )
+    parser.add_argument("runs", type=Path, nargs="+", help="directories of runs")
+    parser.add_argument("--out", type=Path, required=True, help="directory for what is found")
+    return parser
+
+
 def play(trained: Trained) -> tuple[Task, Trajectory]:
     """The hold-out tasks that evaluations use, [K, ...], and a meta-episode on each."""
     parts, params = trained.parts, trained.params

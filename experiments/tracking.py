@@ -9,7 +9,6 @@ and tracking.png (that, and speeds beside their targets).
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -94,13 +93,7 @@ def _speeds(axes: Axes, one: Tracked, seconds: np.ndarray) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.tracking",
-        description="How closely trained agents follow a target speed.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("runs", type=Path, nargs="+", help="directories of runs")
-    parser.add_argument("--out", type=Path, required=True, help="directory for what is found")
+    parser = evaluate.about_runs("tracking", "How closely trained agents follow a target speed.")
     arguments = parser.parse_args()
     tracked = [one for run in arguments.runs for one in track(run)]
     arguments.out.mkdir(parents=True, exist_ok=True)
