@@ -90,9 +90,6 @@ def _play(
     spec, batch = env.spec, batch_size(tasks)
     reset_key, act_key, scan_key = jax.random.split(key, 3)
 
-    def each(function: Callable, keys: Key, *args: Any) -> Any:
-        return jax.vmap(function)(keys, *args)
-
     def body(loop: _Loop, xs: tuple[Array, Key, Key, Key, Key]) -> tuple[_Loop, Any]:
         step, act_key, step_keys, again_key, label_keys = xs
         memory, action, log_prob = select(loop.memory, loop.inputs, loop.state, act_key)
@@ -100,7 +97,7 @@ def _play(
         if teach is not None:
             seen = jax.tree.map(lambda leaf: leaf[0], loop.inputs)
             lesson, h = jax.vmap(teach.label)(lesson, label_keys, seen, loop.state, tasks)
-        obs, state, reward, terminated = each(env.step, step_keys, loop.state, action, tasks)
+        obs, state, reward, terminated = jax.vmap(env.step)(step_keys, loop.state, action, tasks)
         dense = None
         if teach is not None and teach.reward is not None:
             dense = jax.vmap(teach.reward)(obs, tasks)
@@ -116,7 +113,7 @@ def _play(
         again = (terminated | out_of_time) & ~task_end
 
         def reset(fresh_and_old: tuple) -> tuple:
-            fresh = each(env.reset, jax.random.split(again_key, batch), tasks)
+            fresh = jax.vmap(env.reset)(jax.random.split(again_key, batch), tasks)
             return jax.tree.map(
                 lambda new, old: jnp.where(_expand(again, new), new, old), fresh, fresh_and_old
             )
@@ -140,7 +137,7 @@ def _play(
         elapsed = jnp.where(again, 0, elapsed)
         return _Loop(memory, lesson, state, _add_time(inputs), elapsed), record
 
-    obs, state = each(env.reset, jax.random.split(reset_key, batch), tasks)
+    obs, state = jax.vmap(env.reset)(jax.random.split(reset_key, batch), tasks)
     first = AgentInput(
         obs=obs,
         prev_action=no_action(spec, batch),
