@@ -111,7 +111,7 @@ def _assemble(config: RunConfig) -> Assembly:
     def evaluate(params: Params) -> tuple[Evaluation, Array | None]:
         """Always with the same randomness, so that differences count."""
         play_key, compare_key = jax.random.split(jax.random.key(0))
-        divergence = None if compare is None else compare(params, compared, compare_key)
+        divergence = None if compare is None else compare(params, params, compared, compare_key)
         return play(params, tasks, play_key), divergence
 
     taught = teach if agent.belief_log_prob is not None else None

@@ -2,73 +2,90 @@
 
     python -m experiments.beliefs RUN [RUN ...] --out DIRECTORY
 
-On hold-out tasks, along the agents' own histories, from the newest checkpoints. Writes
-beliefs.json (the mean over tasks at every step) and beliefs.png. For labels of several
-independent parts (the bandit's arms) it also gives nats per part.
+On hold-out tasks, along the histories of each run's newest checkpoint. A run that kept several
+(--keep 50 --checkpoint-minutes 0.5) also shows how its belief learned: all are held against the
+posterior along these same histories, with the belief as it was before training. Writes
+beliefs.json (means over tasks) and beliefs.png. For labels of several independent parts (the
+bandit's arms) it also gives nats per part.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments import config, evaluate, stop
-from experiments.config import RunConfig
+from experiments import evaluate, stop
 from experiments.evaluate import Trained
-from taskbelief.types import Probabilities
+from taskbelief import comparison
+from taskbelief.types import Params, Probabilities
 
 
-def measure(run: Path, tasks: int) -> list[dict[str, Any]]:
-    """For each seed, the divergence by step, mean over `tasks` hold-out tasks."""
-    chosen = dataclasses.replace(config.load(run), belief_tasks=tasks)
-    return [_measure(run, chosen, trained) for trained in evaluate.load(run, chosen)]
+def measure(run: Path, num: int) -> list[dict[str, Any]]:
+    """For each seed, the divergence by step and over training, of `num` hold-out tasks."""
+    return [_measure(run, list(kept), num) for kept in zip(*evaluate.load_all(run), strict=True)]
 
 
-def _measure(run: Path, chosen: RunConfig, trained: Trained) -> dict[str, Any]:
-    parts = trained.parts
-    _, divergence = parts.evaluate(trained.params)
-    if divergence is None:
+def _measure(run: Path, kept: list[Trained], num: int) -> dict[str, Any]:
+    """`kept`: of one seed, oldest first."""
+    parts, newest = kept[-1].parts, kept[-1].params
+    compare = comparison.make(parts.env, parts.agent, parts.learner, parts.label)
+    if compare is None:
         stop.wrong_usage(
-            f"{run}: {chosen.agent_name} with label {parts.label} has no belief that can be held"
-            " against the exact posterior"
+            f"{run}: its agent with label {parts.label} has no belief that can be held against the"
+            " exact posterior"
         )
-    divergence = np.asarray(divergence)
-    family, num = parts.env.spec.task, 1
-    if parts.label == "description" and isinstance(family, Probabilities):
-        num = family.num
+    tasks = jax.tree.map(lambda leaf: leaf[:num], evaluate.holdout(parts))
+    compiled = jax.jit(compare)
+
+    def divergence(params: Params) -> np.ndarray:
+        """[T, K]; the same histories each time."""
+        return np.asarray(compiled(params, newest, tasks, jax.random.key(0)))
+
+    untrained = parts.learner.init(jax.random.key(kept[-1].seed)).params
+    learned = [(0, divergence(untrained))]
+    learned += [(each.about["env_steps"], divergence(each.params)) for each in kept]
+    last = learned[-1][1]
+    family = parts.env.spec.task
+    num_parts = 1
+    if isinstance(family, Probabilities) and parts.label == "description":
+        num_parts = family.num
     return {
         "run": run.name,
-        "env": chosen.env_name,
-        "agent": chosen.agent_name,
         "label": parts.label,
-        "seed": trained.seed,
-        "tasks": divergence.shape[1],
-        "parts": num,
-        "kl_by_step": divergence.mean(axis=1).round(4).tolist(),
-        "standard_error_at_end": round(
-            float(divergence[-1].std(ddof=1) / np.sqrt(divergence.shape[1])), 4
-        ),
+        "seed": kept[-1].seed,
+        "tasks": last.shape[1],
+        "parts": num_parts,
+        "kl_by_step": last.mean(axis=1).round(4).tolist(),
+        "standard_error_at_end": round(float(last[-1].std(ddof=1) / np.sqrt(last.shape[1])), 4),
+        "env_steps": [steps for steps, _ in learned],
+        "kl_over_training": [round(float(kl.mean()), 4) for _, kl in learned],
     }
 
 
 def draw(found: list[dict[str, Any]], path: Path) -> None:
-    figure, axes = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
+    figure, (by_step, training) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for one in found:
-        kl = np.asarray(one["kl_by_step"])
-        axes.plot(np.arange(len(kl)), kl, label=one["run"], linewidth=1.6)
-    axes.set(xlabel="step of the meta-episode", ylabel="KL(exact || learned), nats")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+        by_step.plot(np.arange(len(one["kl_by_step"])), one["kl_by_step"], label=one["run"])
+        steps = np.asarray(one["env_steps"]) / 1e6
+        training.plot(steps, one["kl_over_training"], label=one["run"], marker=".")
+    by_step.set(xlabel="step of the meta-episode", ylabel="KL(exact || learned), nats", ylim=0)
+    training.set(
+        xlabel="agent steps of training, millions",
+        ylabel="mean over the newest agent's histories",
+        yscale="log",
+    )
+    for axes in (by_step, training):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    by_step.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=90)
     plt.close(figure)
 
@@ -90,7 +107,9 @@ def main() -> None:
         each = f" ({kl[-1] / parts:.4f} for each of {parts})" if parts > 1 else ""
         print(
             f"{one['run']:40} first step {kl[0]:.3f}, half way {kl[len(kl) // 2]:.3f},"
-            f" last {kl[-1]:.3f} +- {one['standard_error_at_end']:.3f} nats{each}"
+            f" last {kl[-1]:.3f} +- {one['standard_error_at_end']:.3f} nats{each};"
+            f" mean {one['kl_over_training'][0]:.3f} before training"
+            f" and {one['kl_over_training'][-1]:.3f} after"
         )
 
 

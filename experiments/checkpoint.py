@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,17 +80,21 @@ def newest_good(run: Path, like: Any) -> Checkpoint | None:
       run: the run's directory.
       like: the pytree to restore, as shapes and types, with shardings where they matter.
     """
-    found = checkpoints(run)
-    for path in found:
+    found = next(good(run, like), None)
+    if found is None and (num := len(checkpoints(run))):
+        stop.failed(f"no good checkpoint in {run / 'checkpoints'}: all {num} are damaged")
+    return found
+
+
+def good(run: Path, like: Any) -> Iterator[Checkpoint]:
+    """Those that are whole, newest first, each read when it is asked for; warns about others."""
+    for path in checkpoints(run):
         damage = _damage(path)
         if damage:
             stop.warn(f"checkpoint {path} is damaged ({damage}): trying the one before")
             continue
         about = json.loads((path / "about.json").read_text())
-        return Checkpoint(_restore(path, like), about, path)
-    if found:
-        stop.failed(f"no good checkpoint in {run / 'checkpoints'}: all {len(found)} are damaged")
-    return None
+        yield Checkpoint(_restore(path, like), about, path)
 
 
 def _restore(path: Path, like: Any) -> Any:

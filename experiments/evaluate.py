@@ -18,6 +18,7 @@ import numpy as np
 
 from experiments import assembly, checkpoint, config, stop
 from experiments.assembly import Assembly
+from experiments.checkpoint import Checkpoint
 from experiments.config import RunConfig
 from taskbelief import rollout
 from taskbelief.types import Key, Params, Task, Trajectory
@@ -61,11 +62,28 @@ def load(run: Path, chosen: RunConfig | None = None) -> list[Trained]:
     """What the run's newest good checkpoint holds of each of its seeds; ends the program where
     there is none. `chosen` stands in for the run's config, which may differ in what is evaluated.
     """
-    chosen = config.load(run) if chosen is None else chosen
-    parts = assembly.assemble(chosen)
+    chosen, parts = _assemble(run, chosen)
     found = checkpoint.newest_good(run, assembly.like(parts))
     if found is None:
         stop.failed(f"{run} has no checkpoint yet")
+    return _of_seeds(chosen, parts, found)
+
+
+def load_all(run: Path, chosen: RunConfig | None = None) -> list[list[Trained]]:
+    """Likewise of all good checkpoints, oldest first: how the run came to what it is."""
+    chosen, parts = _assemble(run, chosen)
+    found = [_of_seeds(chosen, parts, each) for each in checkpoint.good(run, assembly.like(parts))]
+    if not found:
+        stop.failed(f"{run} has no good checkpoint")
+    return found[::-1]
+
+
+def _assemble(run: Path, chosen: RunConfig | None) -> tuple[RunConfig, Assembly]:
+    chosen = config.load(run) if chosen is None else chosen
+    return chosen, assembly.assemble(chosen)
+
+
+def _of_seeds(chosen: RunConfig, parts: Assembly, found: Checkpoint) -> list[Trained]:
     alone = parts
     if len(parts.seeds) > 1:
         alone = assembly.assemble(dataclasses.replace(chosen, num_seeds=1))
@@ -91,10 +109,15 @@ def about_runs(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def holdout(parts: Assembly) -> Task:
+    """The hold-out tasks that evaluations use, [K, ...]."""
+    return jax.tree.map(lambda leaf: leaf[parts.train_tasks :], parts.tasks)
+
+
 def play(trained: Trained) -> tuple[Task, Trajectory]:
     """The hold-out tasks that evaluations use, [K, ...], and a meta-episode on each."""
     parts, params = trained.parts, trained.params
-    tasks = jax.tree.map(lambda leaf: leaf[parts.train_tasks :], parts.tasks)
+    tasks = holdout(parts)
 
     @jax.jit
     def collect(params: Params, tasks: Task, key: Key) -> Trajectory:

@@ -41,7 +41,7 @@ def test_the_prior_is_no_distance_from_the_prior(env_name):
     agent = knowing(agent, family, uniform)
     compare = comparison.make(env, agent, learner, kind, num=64)
     params = learner.init(jax.random.key(0)).params
-    kl = jax.jit(compare)(params, env.task_set("holdout", 32), jax.random.key(1))
+    kl = jax.jit(compare)(params, params, env.task_set("holdout", 32), jax.random.key(1))
     assert kl.shape == (env.spec.task_steps, 32)
     np.testing.assert_allclose(kl[0], 0.0, atol=5e-3)
     if env_name == "bandit":  # by Monte Carlo; elsewhere a few steps may tell nothing
@@ -59,7 +59,7 @@ def test_beta_beliefs_against_the_closed_form():
     agent = knowing(agent, env.spec.task, raw)
     compare = comparison.make(env, agent, learner, "description")
     params = learner.init(jax.random.key(0)).params
-    kl = jax.jit(compare)(params, env.task_set("holdout", 400), jax.random.key(1))
+    kl = jax.jit(compare)(params, params, env.task_set("holdout", 400), jax.random.key(1))
     a, b = jnp.split(jax.nn.softplus(raw) + 1.0, 2)
     wanted = jnp.sum(distrax.Beta(1.0, 1.0).kl_divergence(distrax.Beta(a, b)))
     np.testing.assert_allclose(jnp.mean(kl[0]), wanted, rtol=0.05)

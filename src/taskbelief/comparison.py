@@ -1,7 +1,9 @@
 """Learned beliefs against the exact posterior: KL(exact || learned), step by step.
 
 What no benchmark of reward alone can tell: how much of what could be known of the task an
-agent's belief does know, along its own histories.
+agent's belief does know, along its own histories. While an agent learns to explore, its histories
+come to tell more, and a belief may fall behind while it learns; held against the posterior
+along the same histories, it shows what it has learnt.
 """
 
 from __future__ import annotations
@@ -37,8 +39,10 @@ _Divergence = Callable[[Params, Belief, Features, Array, Key], Array]
 
 def make(
     env: Env, agent: Agent, learner: Learner, kind: str, num: int = 500
-) -> Callable[[Params, Task, Key], Array] | None:
-    """(params, K tasks, key) -> KL(exact || learned) in nats, [T, K]; to be jitted.
+) -> Callable[[Params, Params, Task, Key], Array] | None:
+    """(params, actor, K tasks, key) -> KL(exact || learned) in nats, [T, K]; to be jitted.
+
+    `params` believe; `actor`, the same or others of the same agent, act and make the histories.
 
     None where the two cannot be held against each other: the agent has no belief, or its
     label is no function of the task alone (an expert's action), says nothing of tasks that
@@ -56,7 +60,7 @@ def make(
     if divergence is None:
         return None
 
-    def compare(params: Params, tasks: Task, key: Key) -> Array:
+    def compare(params: Params, actor: Params, tasks: Task, key: Key) -> Array:
         play_key, draw_key = jax.random.split(key)
         batch = rollout.batch_size(tasks)
         core = agent.initial_core(batch)
@@ -64,7 +68,7 @@ def make(
             env,
             tasks,
             play_key,
-            lambda core, inputs, _: learner.act(params, core, inputs, None),
+            lambda core, inputs, _: learner.act(actor, core, inputs, None),
             core,
         )
         inputs = jax.tree.map(lambda leaf: leaf[:-1], played.inputs)

@@ -45,6 +45,10 @@ def test_beliefs_are_held_against_the_posterior_at_every_step(
     (record,) = json.loads((tmp_path / "beliefs.json").read_text())
     assert len(record["kl_by_step"]) == 3 * 10
     assert record["tasks"] == 8
+    assert record["env_steps"] == sorted(record["env_steps"])
+    assert record["env_steps"][0] == 0
+    assert len(record["kl_over_training"]) == len(record["env_steps"])
+    assert record["kl_over_training"][-1] == pytest.approx(np.mean(record["kl_by_step"]), abs=1e-3)
     assert min(record["kl_by_step"]) >= 0.0  # over a grid: no noise of sampling
     assert (tmp_path / "beliefs.png").stat().st_size > 1000
     assert "nats" in capsys.readouterr().out

@@ -207,7 +207,7 @@ def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: 
             chosen, key = xs
             part = jax.tree.map(lambda leaf: _choose(leaf, chosen), groups)
             gradient, metrics = jax.grad(loss, has_aux=True)(state.params, *part, key)
-            metrics["gradient_norm"] = optax.global_norm(gradient)
+            metrics["gradient_norm"] = optax.tree.norm(gradient)
             step, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
             return LearnerState(optax.apply_updates(state.params, step), optimiser_state), metrics
 

@@ -202,7 +202,7 @@ def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: 
         gradient, metrics = jax.grad(loss, has_aux=True)(
             state.params, state.target, entropy_cost, batch, key
         )
-        metrics["gradient_norm"] = optax.global_norm(gradient)
+        metrics["gradient_norm"] = optax.tree.norm(gradient)
         step, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, step)
         target = optax.incremental_update(params, state.target, config.target_rate)
