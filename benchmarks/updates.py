@@ -40,7 +40,8 @@ try:
 except ImportError:
     torch = None  # type: ignore[assignment]
 
-UPDATES = 4  # of ours in one program
+UPDATES = 16  # in a turn, ours in one program: a second, as long as experiments.run's calls last
+_PAUSE = 0.5  # seconds between turns: threads of the one before may still wait busily
 _EPISODE_STEPS = 20
 _TOLERANCE = 1e-4
 
@@ -95,7 +96,7 @@ def our_updates(made: Ours) -> Callable[[], None]:
 
 
 def torch_updates(made: Ours) -> Callable[[], None]:
-    """A call makes one update."""
+    """A call makes UPDATES updates."""
     torch.set_num_threads(devices.cores())
     network = _network(made)
     x, task_start, batch = _tensors(made)
@@ -107,9 +108,10 @@ def torch_updates(made: Ours) -> Callable[[], None]:
 
     def call() -> None:
         nonlocal entropy_cost
-        entropy = _update(made.config, network, target, optimiser, x, batch, entropy_cost)
-        lacking = made.config.entropy_start - entropy
-        entropy_cost *= float(np.exp(made.config.entropy_rate * lacking))
+        for _ in range(UPDATES):
+            entropy = _update(made.config, network, target, optimiser, x, batch, entropy_cost)
+            lacking = made.config.entropy_start - entropy
+            entropy_cost *= float(np.exp(made.config.entropy_rate * lacking))
 
     return call
 
@@ -276,22 +278,24 @@ def _compare(made: Ours, network: Any, x: Any, action: Any) -> None:
 
 def measure(steps: int, batch: int, hidden: int, repeats: int) -> dict[str, Any]:
     made = ours(steps, batch, hidden)
-    calls = {"update": (our_updates(made), UPDATES)}
+    calls = {"update": our_updates(made)}
     if torch is not None:
-        calls["torch_update"] = (torch_updates(made), 1)
-    for call, _ in calls.values():  # compiles and warms up
+        calls["torch_update"] = torch_updates(made)
+    for call in calls.values():  # compiles and warms up
         call()
         call()
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
-        for name, (call, updates) in calls.items():
+        for name, call in calls.items():
+            time.sleep(_PAUSE)
             start = time.perf_counter()
             call()
-            seconds[name].append((time.perf_counter() - start) / updates)
+            seconds[name].append((time.perf_counter() - start) / UPDATES)
     row: dict[str, Any] = {"T": steps, "B": batch, "H": hidden}
     row |= {f"{name}_ms": round(1e3 * statistics.median(s), 1) for name, s in seconds.items()}
     if "torch_update_ms" in row:
         row["speedup"] = round(row["torch_update_ms"] / row["update_ms"], 2)
+        row["torch"] = str(torch.__version__)
     return row
 
 
@@ -300,7 +304,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=120, help=f"a multiple of {_EPISODE_STEPS}")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--hidden", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     parser.add_argument("--out", type=Path, help="a file for machine and result, JSON")
     given = parser.parse_args(args)

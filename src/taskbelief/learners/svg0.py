@@ -183,12 +183,13 @@ def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: 
         log_ratio = action_head.log_prob(policy[:-1], batch.action) - batch.log_prob
         value = network.apply(target["heads"], features.critic, method="value")
         expected, _ = action_head.expect(policy, value, key, config.action_samples)
-        q_now = network.apply(target["heads"], features.critic[:-1], method="value")
+        # with an action for the last step, which counts for nothing: no second value network
+        q_now = value.at(jnp.concatenate([batch.action, batch.action[-1:]]))[:-1]
         discount = returns.discounts(
             config.gamma, batch.terminated, batch.task_end, beyond=config.bootstrap_at_task_end
         )
         targets = returns.retrace(
-            q_now.at(batch.action),
+            q_now,
             expected[1:],
             batch.paid,
             discount,

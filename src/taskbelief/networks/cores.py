@@ -39,14 +39,18 @@ def _half(tanh: Array) -> Array:
     return 0.5 * tanh + 0.5
 
 
-def _project(x: Array, kernel: Array, bias: Array) -> Array:
-    return x @ kernel + bias
-
-
 def _projection_gradients(x: Array, kernel: Array, grad: Array) -> tuple[Array, Array, Array]:
-    """By x, kernel and bias. Time and batch stay apart, so that each device sums over its own
-    meta-episodes; the narrower array first, which is the one that XLA transposes."""
-    return grad @ kernel.T, jnp.einsum("tbd,tbg->dg", x, grad), jnp.sum(grad, axis=(0, 1))
+    """By x, kernel and bias."""
+    return grad @ kernel.T, _outer(x, grad), jnp.sum(grad, axis=(0, 1))
+
+
+def _outer(x: Array, grad: Array) -> Array:
+    """The sum over time and batch of the outer products: [T, B, D] and [T, B, G] -> [D, G].
+
+    Time and batch stay apart, so that each device sums over its own meta-episodes, and in this
+    order, or XLA copies both; the narrower array first, which is the one that it transposes.
+    """
+    return jax.lax.dot_general(x, grad, (((0, 1), (0, 1)), ((), ())))
 
 
 def _shifted(first: Array, rest: Array, keep: Array) -> Array:
@@ -55,11 +59,12 @@ def _shifted(first: Array, rest: Array, keep: Array) -> Array:
 
 
 def _row(buffer: Array, step: Array) -> Array:
-    return jax.lax.dynamic_index_in_dim(buffer, step, keepdims=False)
+    """Of step 0 for negative ones."""
+    return jax.lax.dynamic_index_in_dim(buffer, step, keepdims=False, allow_negative_indices=False)
 
 
 def _with_row(buffer: Array, row: Array, step: Array) -> Array:
-    return jax.lax.dynamic_update_index_in_dim(buffer, row, step, 0)
+    return jax.lax.dynamic_update_index_in_dim(buffer, row, step, 0, allow_negative_indices=False)
 
 
 # ---- LSTM (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000)
@@ -112,13 +117,13 @@ def _lstm_forward(
     def step(carry: tuple[Array, Array, Array], xs: tuple[Array, Array]):
         h, c, gates = carry
         keep, t = xs
-        row = jnp.tanh(_row(gates, t) + (h * keep) @ recurrent)
+        row = jnp.tanh(_row(gates, t) + (h * keep) @ recurrent + bias)
         i, f, new, o = jnp.split(row, 4, axis=-1)
         c = _half(f) * (c * keep) + _half(i) * new
         h = _half(o) * jnp.tanh(c)
         return (h, c, _with_row(gates, row, t)), (h, c)
 
-    start = (h0, c0, _project(x, kernel, bias))
+    start = (h0, c0, x @ kernel)
     (_, c, gates), (hs, cs) = jax.lax.scan(step, start, (keep, jnp.arange(len(x))))
     return (hs, c), (x, keep, h0, c0, kernel, recurrent, hs, cs, gates)
 
@@ -145,7 +150,7 @@ def _lstm_backward(saved: Any, grads: tuple[Array, Array]):
     start = (jnp.zeros_like(h0), dc_last, gates[-1], gates)
     (dh, dc, _, dgates), _ = jax.lax.scan(step, start, xs, reverse=True)
     dx, dkernel, dbias = _projection_gradients(x, kernel, dgates)
-    drecurrent = jnp.einsum("tbh,tbg->hg", _shifted(h0, hs, keep), dgates)
+    drecurrent = _outer(_shifted(h0, hs, keep), dgates)
     return dx, jnp.zeros_like(keep), dh, dc, dkernel, dbias, drecurrent
 
 
@@ -200,7 +205,7 @@ def _gru_forward(
         h, gates = carry
         keep, t = xs
         h = h * keep
-        row, product = _row(gates, t), h @ recurrent + shift
+        row, product = _row(gates, t) + bias, h @ recurrent + shift
         both = jnp.tanh(row[:, : 2 * hidden] + product[:, : 2 * hidden])
         r, z = jnp.split(both, 2, axis=-1)
         kept = product[:, 2 * hidden :]
@@ -209,7 +214,7 @@ def _gru_forward(
         row = jnp.concatenate([both, new], axis=-1)
         return (h, _with_row(gates, row, t)), (h, kept)
 
-    start = (h0, _project(x, kernel, bias))
+    start = (h0, x @ kernel)
     (_, gates), (hs, kept) = jax.lax.scan(step, start, (keep, jnp.arange(len(x))))
     return hs, (x, keep, h0, kernel, recurrent, hs, kept, gates)
 
@@ -238,7 +243,7 @@ def _gru_backward(saved: Any, dhs: Array):
     (dh, _, dgates), dkept = jax.lax.scan(step, start, xs, reverse=True)
     dx, dkernel, dbias = _projection_gradients(x, kernel, dgates)
     dproduct = jnp.concatenate([dgates[..., : 2 * hidden], dkept], axis=-1)
-    drecurrent = jnp.einsum("tbh,tbg->hg", h_before, dproduct)
+    drecurrent = _outer(h_before, dproduct)
     dshift = jnp.sum(dproduct, axis=(0, 1))
     return dx, jnp.zeros_like(keep), dh, dkernel, dbias, drecurrent, dshift
 
@@ -321,7 +326,7 @@ def _mingru_forward(x: Array, keep: Array, h0: Array, kernel: Array, bias: Array
         z, new = jnp.split(gates, 2, axis=-1)
         return _at_once(keep * (1.0 - _half(z)), _half(z) * new, h0)
 
-    gates = jnp.tanh(_project(x, kernel, bias))
+    gates = jnp.tanh(x @ kernel + bias)
     hs = jax.lax.platform_dependent(gates, keep, h0, cpu=step_by_step, default=at_once)
     return hs, (x, keep, h0, kernel, gates, hs)
 
