@@ -204,7 +204,7 @@ def _update(
     batch: dict[str, Any],
     entropy_cost: float,
 ) -> float:
-    rim = 1.0 - heads._RIM
+    rim = 1.0 - heads.RIM
     normal = _normal(network["policy"](_memory(network, 0, x)))
     critic_features = _memory(network, 1, x)[:-1]
     q = _q(network, critic_features, batch["action"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -52,27 +53,30 @@ def _size(leaf: Any) -> int:
     return math.prod(shape) * leaf.dtype.itemsize
 
 
-def room(device: jax.Device) -> int | None:
-    """Bytes that are free on the device (on a CPU: of the machine); None: it does not say."""
+def room(devices: Sequence[jax.Device]) -> int | None:
+    """Bytes that are free on each device, which on a CPU share the machine's; None: it does not
+    say."""
+    device = devices[0]
     if device.platform == "cpu":
         try:
-            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (ValueError, OSError):
             return None
+        return free // len(devices)
     stats = device.memory_stats() or {}
     limit = stats.get("bytes_limit")
     return None if limit is None else limit - stats.get("bytes_in_use", 0)
 
 
-def check(wanted: Needs, device: jax.Device) -> str:
-    """One line that says what is needed; ends the program where it cannot fit."""
-    free, total = room(device), sum(wanted)
+def check(wanted: Needs, devices: Sequence[jax.Device]) -> str:
+    """One line that says what this process's devices need; ends the program where it cannot fit."""
+    free, total = room(devices), sum(wanted)
     said = f"Each device will hold: {wanted}"
     if free is not None and total > free:
         stop.wrong_usage(
-            f"{wanted}: together {amount(total)}, but {device.device_kind} has {amount(free)} free;"
-            " take a smaller --replay-memory (or --train.replay_rows), --train.batch or"
-            " --train.envs"
+            f"{wanted}: together {amount(total)}, but each {devices[0].device_kind} has"
+            f" {amount(free)} free; take a smaller --replay-memory (or --train.replay_rows),"
+            " --train.batch or --train.envs"
         )
     return said + ("." if free is None else f"; {amount(free)} are free.")
 

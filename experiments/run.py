@@ -50,7 +50,7 @@ def main(args: Sequence[str] | None = None) -> None:
             stack.enter_context(contextlib.redirect_stdout(silence))
         print(config.about(chosen))
         parts = assembly.assemble(chosen)
-        print(memory.check(parts.needs, parts.mesh.local_devices[0]))
+        print(memory.check(parts.needs, parts.mesh.local_devices))
         run = _create(chosen, options, args) if options.resume is None else options.resume
         stack.enter_context(_locked(run))
         signals = stack.enter_context(_signals())

@@ -76,7 +76,7 @@ class ActionHead(Protocol):
 
 # Actions are kept this far inside (-1, 1), where the inverse of tanh is accurate: sampling
 # and later evaluation then agree on the log-probability.
-_RIM = 1e-4
+RIM = 1e-4
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class SquashedNormal:
         return self._squash(self._normal(params).mean())
 
     def log_prob(self, params: Array, action: Array) -> Array:
-        unsquashed = jnp.arctanh(jnp.clip(action, _RIM - 1.0, 1.0 - _RIM))
+        unsquashed = jnp.arctanh(jnp.clip(action, RIM - 1.0, 1.0 - RIM))
         return self._squashed_log_prob(self._normal(params), unsquashed)
 
     def none(self, *batch: int) -> Array:
@@ -136,7 +136,7 @@ class SquashedNormal:
         return _ContinuousQ(in_features, self.num, hidden, rngs=rngs)
 
     def _squash(self, unsquashed: Array) -> Array:
-        return jnp.clip(jnp.tanh(unsquashed), _RIM - 1.0, 1.0 - _RIM)
+        return jnp.clip(jnp.tanh(unsquashed), RIM - 1.0, 1.0 - RIM)
 
     def _squashed_log_prob(self, normal: distrax.Normal, unsquashed: Array) -> Array:
         # log |d tanh(u) / du| = 2 (log 2 - u - softplus(-2u)), the stable form
