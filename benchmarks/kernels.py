@@ -12,19 +12,17 @@ out. What is timed backwards is the gradient of a sum of the outputs by inputs a
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.machine import machine
+from benchmarks import machine
 from experiments import devices
 from taskbelief import parallel
 from taskbelief.networks import cores, functional
@@ -127,27 +125,23 @@ def measure(core: str, steps: int, batch: int, hidden: int, repeats: int) -> dic
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Milliseconds of the recurrent cores.")
+    parser = machine.parser("kernels", "Milliseconds of the recurrent cores.", repeats=15)
     parser.add_argument("--core", nargs="+", choices=list(cores.CORES), default=list(cores.CORES))
     parser.add_argument("--size", nargs="+", default=list(SIZES), help="T,B,H")
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--json", action="store_true", help="print one line of JSON")
-    parser.add_argument("--out", type=Path, help="a file for machine and results, JSON")
-    arguments = parser.parse_args(args)
+    given = parser.parse_args(args)
     devices.from_cores()
+    here = machine.machine()
     rows = []
-    for size in arguments.size:
-        for core in arguments.core:
+    for size in given.size:
+        for core in given.core:
             steps, batch, hidden = (int(part) for part in size.split(","))
-            row = measure(core, steps, batch, hidden, arguments.repeats)
+            row = measure(core, steps, batch, hidden, given.repeats)
             rows.append(row)
-            if not arguments.json:
+            if not given.json:
                 print(row, flush=True)
-    if arguments.json:
+    if given.json:
         print(json.dumps(rows))
-    if arguments.out is not None:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps({"machine": machine(), "results": rows}, indent=1))
+    machine.write(given.out, here, rows)
 
 
 if __name__ == "__main__":

@@ -14,19 +14,17 @@ compilation is left out.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from benchmarks.machine import machine
+from benchmarks import machine
 from experiments import devices, stop
 from taskbelief import parallel, supervision, train
 from taskbelief.agents import baseline
@@ -300,21 +298,16 @@ def measure(steps: int, batch: int, hidden: int, repeats: int) -> dict[str, Any]
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Milliseconds of an SVG(0) update.")
+    parser = machine.parser("updates", "Milliseconds of an SVG(0) update.", repeats=9)
     parser.add_argument("--steps", type=int, default=120, help=f"a multiple of {_EPISODE_STEPS}")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--hidden", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--json", action="store_true", help="print one line of JSON")
-    parser.add_argument("--out", type=Path, help="a file for machine and result, JSON")
     given = parser.parse_args(args)
     devices.from_cores()
-    here = machine()
+    here = machine.machine()
     row = measure(given.steps, given.batch, given.hidden, given.repeats)
     print(json.dumps(row) if given.json else row)
-    if given.out is not None:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps({"machine": here, "results": [row]}, indent=1) + "\n")
+    machine.write(given.out, here, [row])
 
 
 if __name__ == "__main__":
