@@ -256,9 +256,17 @@ class LabelHead(Protocol):
         ...
 
 
+_EDGE = 1e-4  # probabilities are kept this far inside (0, 1)
+_LOG_MOST = 7.0  # a concentration of two thousand
+
+
 @dataclass(frozen=True)
 class IndependentBeta:
-    """For `Probabilities`: one Beta for each; conjugate to Bernoulli rewards."""
+    """For `Probabilities`: one Beta for each; conjugate to Bernoulli rewards.
+
+    `params`: the logits of the means, then the logarithms of the concentrations a + b in units
+    of U(0, 1)'s, which is 2: zeros are the prior, and what a hundred trials tell is not far.
+    """
 
     num: int
 
@@ -271,12 +279,13 @@ class IndependentBeta:
         return self.num
 
     def _beta(self, params: Array) -> distrax.Beta:
-        # + 1: unimodal, and U(0, 1), the prior, is within reach at the edge
-        a, b = jnp.split(jax.nn.softplus(params) + 1.0, 2, axis=-1)
-        return distrax.Beta(a, b)
+        logit, log_concentration = jnp.split(params, 2, axis=-1)
+        mean = jnp.clip(jax.nn.sigmoid(logit), _EDGE, 1.0 - _EDGE)
+        concentration = 2.0 * jnp.exp(jnp.clip(log_concentration, -_LOG_MOST, _LOG_MOST))
+        return distrax.Beta(mean * concentration, (1.0 - mean) * concentration)
 
     def log_prob(self, params: Array, h: Array) -> Array:
-        return jnp.sum(self._beta(params).log_prob(jnp.clip(h, 1e-4, 1.0 - 1e-4)), axis=-1)
+        return jnp.sum(self._beta(params).log_prob(jnp.clip(h, _EDGE, 1.0 - _EDGE)), axis=-1)
 
     def mean(self, params: Array) -> Array:
         return self._beta(params).mean()
