@@ -99,20 +99,7 @@ def _assemble(config: RunConfig) -> Assembly:
     agent = agent_module.make(played.spec, label_spec, config.agent, **given)
     updates = 1 if on_policy else config.train.updates
     learner = learner_module.make(played.spec, agent, config.learner, iterations * updates)
-    sets = [_first(env.task_set(split), config.evaluation_tasks) for split in SPLITS]
-    examiner = supervision.examiner(env, label, expert)
-    play = evaluation.make(played.at_test(), agent, learner, examiner, mesh=within)
-    compare = None
-    if config.belief_tasks and not revealed:
-        compare = comparison.make(env.at_test(), agent, learner, label)
-    compared = _first(sets[1], config.belief_tasks)
-    tasks = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *sets)
-
-    def evaluate(params: Params) -> tuple[Evaluation, Array | None]:
-        """Always with the same randomness, so that differences count."""
-        play_key, compare_key = jax.random.split(jax.random.key(0))
-        divergence = None if compare is None else compare(params, params, compared, compare_key)
-        return play(params, tasks, play_key), divergence
+    exam = _exam(config, env, played, agent, learner, label, expert, within)
 
     taught = teach if agent.belief_log_prob is not None else None
     if config.dense:
@@ -124,7 +111,7 @@ def _assemble(config: RunConfig) -> Assembly:
     sizes = _filling(config, batch)
     if sizes != config.train:
         training = train.make(played, agent, learner, taught, sizes, within)
-    step = training.step
+    step, evaluate = training.step, exam.evaluate
     if len(seeds) > 1:
         step, evaluate = jax.vmap(step), jax.vmap(evaluate)
 
@@ -151,8 +138,8 @@ def _assemble(config: RunConfig) -> Assembly:
         step=jax.jit(step, out_shardings=(where, of_seeds)),
         collect=jax.jit(training.collect),
         like=shapes,
-        tasks=tasks,
-        train_tasks=rollout.batch_size(sets[0]),
+        tasks=exam.tasks,
+        train_tasks=exam.train_tasks,
         evaluate=jax.jit(evaluate, out_shardings=everywhere),
         iterations=iterations,
         label=label,
@@ -169,6 +156,41 @@ def _assemble(config: RunConfig) -> Assembly:
             round(batch * (1 + read) / mesh.size),
         ),
     )
+
+
+class _Exam(NamedTuple):
+    tasks: Task
+    train_tasks: int
+    evaluate: Callable[[Params], tuple[Evaluation, Array | None]]
+
+
+def _exam(
+    config: RunConfig,
+    env: Env,
+    played: Env,
+    agent: Agent,
+    learner: Learner,
+    label: str,
+    expert: Expert | None,
+    mesh: Mesh | None,
+) -> _Exam:
+    """What a trained agent is asked, and how."""
+    sets = [_first(env.task_set(split), config.evaluation_tasks) for split in SPLITS]
+    tasks = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *sets)
+    examiner = supervision.examiner(env, label, expert)
+    play = evaluation.make(played.at_test(), agent, learner, examiner, mesh=mesh)
+    compare = None
+    if config.belief_tasks and played is env:
+        compare = comparison.make(env.at_test(), agent, learner, label)
+    compared = _first(sets[1], config.belief_tasks)
+
+    def evaluate(params: Params) -> tuple[Evaluation, Array | None]:
+        """Always with the same randomness, so that differences count."""
+        play_key, compare_key = jax.random.split(jax.random.key(0))
+        divergence = None if compare is None else compare(params, params, compared, compare_key)
+        return play(params, tasks, play_key), divergence
+
+    return _Exam(tasks, rollout.batch_size(sets[0]), evaluate)
 
 
 def told(config: RunConfig) -> str:
