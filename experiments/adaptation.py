@@ -20,6 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import scipy.stats
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from experiments import config, evaluate, stop
 from experiments.evaluate import Trained
@@ -87,6 +88,7 @@ def draw(played: list[Played], path: Path) -> None:
                 axes.set_ylabel(of_agent[0].name, fontsize=8)
     curve.set(xlabel="episode of the task", ylabel="mean return of the episode, hold-out tasks")
     curve.set_ylim(bottom=0)
+    curve.xaxis.set_major_locator(MaxNLocator(integer=True))
     curve.grid(alpha=0.3)
     curve.legend(frameon=False)
     curve.spines[["top", "right"]].set_visible(False)
