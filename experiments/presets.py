@@ -42,10 +42,13 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "learner.entropy_start": 0.5,
             "learner.entropy_end": -2.5,
         },
-        ("semicircle", "belief", "svg0"): {
-            "learner.entropy_end": -1.5,
-            "train.updates": 16,
-            "steps": 7_000_000,
+        **{
+            ("semicircle", agent, "svg0"): {
+                "learner.entropy_end": -1.5,
+                "train.updates": 16,
+                "steps": 7_000_000,
+            }
+            for agent in ("belief", "exact_belief")
         },
         # By reward alone the first hits are all there is to learn from: noise that leads somewhere
         # finds them on both sides, fresh rows and long traces carry them back.
