@@ -82,6 +82,8 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
         ylabel="mean over the newest agent's histories",
         yscale="log",
     )
+    training.yaxis.set_major_formatter("{x:g}")
+    training.yaxis.set_minor_formatter("{x:g}")
     for axes in (by_step, training):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
