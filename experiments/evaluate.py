@@ -58,29 +58,25 @@ class Trained(NamedTuple):
     about: dict[str, Any]  # what it says of itself
 
 
-def load(run: Path, chosen: RunConfig | None = None) -> list[Trained]:
+def load(run: Path) -> list[Trained]:
     """What the run's newest good checkpoint holds of each of its seeds; ends the program where
-    there is none. `chosen` stands in for the run's config, which may differ in what is evaluated.
-    """
-    chosen, parts = _assemble(run, chosen)
+    there is none."""
+    chosen = config.load(run)
+    parts = assembly.assemble(chosen)
     found = checkpoint.newest_good(run, assembly.like(parts))
     if found is None:
         stop.failed(f"{run} has no checkpoint yet")
     return _of_seeds(chosen, parts, found)
 
 
-def load_all(run: Path, chosen: RunConfig | None = None) -> list[list[Trained]]:
+def load_all(run: Path) -> list[list[Trained]]:
     """Likewise of all good checkpoints, oldest first: how the run came to what it is."""
-    chosen, parts = _assemble(run, chosen)
+    chosen = config.load(run)
+    parts = assembly.assemble(chosen)
     found = [_of_seeds(chosen, parts, each) for each in checkpoint.good(run, assembly.like(parts))]
     if not found:
         stop.failed(f"{run} has no good checkpoint")
     return found[::-1]
-
-
-def _assemble(run: Path, chosen: RunConfig | None) -> tuple[RunConfig, Assembly]:
-    chosen = config.load(run) if chosen is None else chosen
-    return chosen, assembly.assemble(chosen)
 
 
 def _of_seeds(chosen: RunConfig, parts: Assembly, found: Checkpoint) -> list[Trained]:
