@@ -55,7 +55,8 @@ def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> d
 
     state = parts.init()
     sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)
-    learner = assembly.of_seed(parts, state.learner, 0)
+    # copied, because the iterations measured take the state's own memory
+    learner = jax.tree.map(jnp.copy, assembly.of_seed(parts, state.learner, 0))
     acting = _median(lambda: parts.collect(learner.params, jax.random.key(0)), repeats)
     batch = _batch(parts, chosen, state, learner)
     updates = parts.iteration_updates // parts.learner.steps
@@ -70,7 +71,6 @@ def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> d
 
         return jax.lax.scan(update, learner, jax.random.split(key, updates))
 
-    updating = _median(lambda: learn(learner, batch, key), repeats) / updates
     products = flops(jax.make_jaxpr(parts.learner.update)(learner, batch, key).jaxpr)
     peak = peak_flops(repeats)
 
@@ -78,7 +78,11 @@ def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> d
         nonlocal state, sums
         state, sums, _ = jax.block_until_ready(compiled(state, sums, np.int32(1)))
 
-    both = _median(iteration, repeats)
+    # in turns, so that a slower moment of the machine is in both
+    turns = _turns((lambda: learn(learner, batch, key), iteration), repeats)
+    updating = statistics.median(learnt for learnt, _ in turns) / updates
+    both = statistics.median(whole for _, whole in turns)
+    outside = statistics.median(1 - learnt / whole for learnt, whole in turns)
     if profile is not None:
         with jax.profiler.trace(str(profile)):
             iteration()
@@ -98,7 +102,7 @@ def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> d
         "end_to_end_steps_per_s": round(seeds * parts.iteration_steps / both),
         "update_ms": round(1e3 * updating, 2),
         "iteration_ms": round(1e3 * both, 2),
-        "outside_update": None if seeds > 1 else round(1 - updates * updating / both, 3),
+        "outside_update": None if seeds > 1 else round(outside, 3),
         "compile_s": round(compile_seconds, 1),
         "peak_memory_bytes": _peak_memory(used),
         "replay_bytes": parts.needs.replay,
@@ -110,13 +114,20 @@ def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> d
 
 
 def _median(call: Callable[[], Any], repeats: int) -> float:
-    """Seconds, after a call that compiles and one that warms up."""
-    seconds = []
-    for _ in range(repeats + 2):
-        began = time.perf_counter()
-        jax.block_until_ready(call())
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds[2:])
+    return statistics.median(seconds for (seconds,) in _turns((call,), repeats))
+
+
+def _turns(calls: Sequence[Callable[[], Any]], repeats: int) -> list[list[float]]:
+    """The calls' seconds, one after the other, `repeats` times, after a turn that compiles and one
+    that warms up."""
+    turns = [[_seconds(call) for call in calls] for _ in range(repeats + 2)]
+    return turns[2:]
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - began
 
 
 def _batch(parts: Assembly, chosen: Any, state: Any, learner: Any) -> Any:
@@ -211,7 +222,9 @@ def main(args: Sequence[str] | None = None) -> None:
     for name in ("env", "agent", "learner", "preset"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--vary", nargs="+", default=[], metavar="FLAG VALUE")
-    parser.add_argument("--repeats", type=int, default=5, help="timings of which the median counts")
+    parser.add_argument(
+        "--repeats", type=int, default=15, help="timings of which the median counts"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     parser.add_argument("--profile", type=Path, help="directory for JAX's trace of one iteration")
     parser.add_argument("--out", type=Path, help="file for the results, JSON")

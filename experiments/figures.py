@@ -126,7 +126,7 @@ def compare(groups: Mapping[str, Sequence[tuple[Path, int]]], path: Path) -> Non
 
 
 def varied(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Scores on both task sets, and the gap between them, by the value of a varied flag: each
+    """Scores on both task sets, and the gap between them, by what was varied ("name=value"): each
     seed, and the mean over seeds. One panel for each agent on each environment."""
     agents = list(dict.fromkeys((row["env"], row["agent"]) for row in rows))
     figure, panels = plt.subplots(
@@ -148,8 +148,9 @@ def varied(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             for x, seeds in enumerate(found):
                 axes.plot([x] * len(seeds), seeds, "o", color=colour, alpha=0.35, markersize=4)
             axes.plot([np.mean(s) for s in found], color=colour, label=label, linewidth=1.6)
-        axes.set_xticks(range(len(values)), values)
-        axes.set(title=f"{env}, {agent}", xlabel="value of the varied flag", ylabel="score")
+        flag, _, _ = values[0].partition("=")
+        axes.set_xticks(range(len(values)), [value.removeprefix(f"{flag}=") for value in values])
+        axes.set(title=f"{env}, {agent}", xlabel=flag, ylabel="score")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)

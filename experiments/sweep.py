@@ -71,11 +71,14 @@ class Cell:
     value: str = ""
 
     @property
+    def varied(self) -> str:
+        return f"{self.flag.rpartition('.')[2]}={self.value}" if self.flag else ""
+
+    @property
     def name(self) -> str:
-        varied = f"{self.flag.rpartition('.')[2]}={self.value}" if self.flag else ""
         last = self.seed + self.num_seeds - 1
         seeds = f"s{self.seed}" if self.num_seeds == 1 else f"s{self.seed}-{last}"
-        names = [self.env, self.agent, self.learner, self.label, varied, seeds]
+        names = [self.env, self.agent, self.learner, self.label, self.varied, seeds]
         return "-".join(part for part in names if part)
 
     @property
@@ -229,7 +232,7 @@ def results(cell: Cell, out: Path) -> list[dict[str, object]]:
             "agent": cell.agent,
             "learner": cell.learner,
             "label": label,
-            "varied": cell.value,
+            "varied": cell.varied,
             "seed": seed,
             "run": cell.name,
             "commit": json.loads((run / "config.json").read_text())["git_commit"],

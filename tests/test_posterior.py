@@ -131,6 +131,20 @@ def test_bandit_equals_the_beta_posterior():
     np.testing.assert_allclose(drawn.mean(0), beta.mean(), atol=5 * beta.std().max() / 44)
 
 
+@pytest.mark.parametrize("num", [2, 3, 7, 496])
+def test_draws_of_hypotheses_are_as_frequent_as_probable(num):
+    masses = np.random.default_rng(num).exponential(size=num).astype(np.float32)
+    masses[1::2] = 0.0
+    keys = jax.random.split(jax.random.key(num), 50_000)
+    drawn = jax.jit(jax.vmap(posterior._draw, (0, None)))(keys, masses)
+    found = np.bincount(drawn, minlength=num)
+    assert len(found) == num
+    assert not found[1::2].any()
+    if num > 2:
+        expected = (masses / masses.sum() * len(keys))[::2]
+        assert stats.chisquare(found[::2], expected / expected.sum() * len(keys)).pvalue > 1e-3
+
+
 def test_noisy_target_equals_a_product_of_coins():
     env = taskbelief.make("noisy_target", horizon=80)
     exact = posterior.make(env, num=200)

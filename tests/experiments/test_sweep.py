@@ -39,14 +39,15 @@ def test_a_sweep_is_resumable_and_leaves_tables_and_pictures(tmp_path):
     assert "exit status 2" in refused and "--expert" in refused
     assert finished.endswith("finished")
     rows = list(csv.DictReader((tmp_path / "results.csv").open()))
-    expected = [("description", "0.1", "0"), ("description", "0.1", "1")]
+    varied = "bottleneck_beta=0.1"
+    expected = [("description", varied, "0"), ("description", varied, "1")]
     assert [(row["label"], row["varied"], row["seed"]) for row in rows] == expected
     assert len({row["run"] for row in rows}) == 1
     assert -1.0 < float(rows[0]["eval/holdout/score"]) < 1.0
     curves = list(csv.DictReader((tmp_path / "curves.csv").open()))
     assert [row["run"] for row in curves] == [row["run"] for row in rows for _ in range(3)]
     table = (tmp_path / "table.md").read_text()
-    assert "| bandit | aux_head | svg0 | description | 0.1 | 2 |" in table
+    assert "| bandit | aux_head | svg0 | description | bottleneck_beta=0.1 | 2 |" in table
     for picture in ("curves.png", "varied.png"):
         assert (tmp_path / picture).stat().st_size > 1000
 

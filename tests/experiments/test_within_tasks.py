@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import adaptation, beliefs, run
+from experiments import adaptation, beliefs, run, tracking
 from tests.experiments import tiny
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -52,3 +52,18 @@ def test_beliefs_are_held_against_the_posterior_at_every_step(
     assert min(record["kl_by_step"]) >= 0.0  # over a grid: no noise of sampling
     assert (tmp_path / "beliefs.png").stat().st_size > 1000
     assert "nats" in capsys.readouterr().out
+
+
+def test_speeds_are_drawn_beside_their_targets(tmp_path):
+    target = np.asarray([1.0, 2.0, 3.0])
+    speed = np.stack([np.linspace(0, 1, 30), np.full(30, 2.0), np.full(30, 2.5)])
+    tracked = tracking.Tracked("one", "belief", 0, speed, target)
+    np.testing.assert_allclose(tracked.error[:, -1], [0.0, 0.0, 0.5])
+    np.testing.assert_allclose(tracked.error[:, 0], [1.0, 0.0, 0.5])
+    tracking.draw([tracked, tracked._replace(agent="oracle")], tmp_path / "tracking.png")
+    assert (tmp_path / "tracking.png").stat().st_size > 1000
+
+
+def test_only_the_cheetah_has_a_target_speed(searcher):
+    with pytest.raises(SystemExit, match="2"):
+        tracking.track(searcher)

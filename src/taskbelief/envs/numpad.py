@@ -246,8 +246,12 @@ class Numpad:
         return state, (pressed & paid).astype(jnp.float32)
 
     def _next_pad(self, progress: Array, task: Task) -> Array:
-        """By comparison, not indexing: a CPU does this for hundreds of hypotheses at once."""
-        return jnp.sum(jnp.where(jnp.arange(self.length) == progress, task.sequence, 0))
+        """By comparison, place for place: a CPU does this for hundreds of hypotheses at once,
+        which an index, or a sum over places, would keep it from."""
+        pad = task.sequence[0]
+        for place in range(1, self.length):
+            pad = jnp.where(progress == place, task.sequence[place], pad)
+        return pad
 
     def _progress(self, obs: Array) -> Array:
         """How many pads are lit, [] int32, as observed."""
@@ -332,26 +336,27 @@ class Numpad:
             cue=jnp.zeros(self.length, bool),
             mercy=jnp.zeros(()),
         )
-        bits_after = jnp.sum(
-            jnp.where(next_obs[4 : 4 + pads, None] > 0.5, _bits(jnp.arange(pads), pads), 0), axis=0
-        )
+        lit_after = next_obs[4 : 4 + pads] > 0.5
+        bits_after = jnp.sum(jnp.where(lit_after[:, None], _bits(jnp.arange(pads), pads), 0), 0)
         count_after = self._progress(next_obs)
         bits = _bits(task.sequence, pads)
+        lit = [jnp.where(place < count_after, bits[place], 0) for place in range(self.length)]
+        same_lights = jnp.all(functools.reduce(jnp.bitwise_or, lit) == bits_after)
 
         def explains(forgiven: bool) -> tuple[State, Array]:
             after, paid = self._roll(state, action, jnp.full(self.substeps, forgiven), task)
-            lit = jnp.arange(self.length) < after.progress
-            same = jnp.all(jnp.sum(jnp.where(lit[:, None], bits, 0), axis=0) == bits_after)
-            return after, same & (after.progress == count_after) & (paid == reward)
+            return after, (after.progress == count_after) & (paid == reward)
 
         predicted, explained = explains(False)
         if self.mercy_share:  # a light that stayed on tells of mercy, not of the task
             explained |= explains(True)[1]
+        explained &= same_lights
         if self.cues != "none":
             shown = obs[4 + pads + self.length + pads :].reshape(self._cued_pads, pads)
-            one_hots = jax.nn.one_hot(task.sequence, pads)
-            expected = one_hots if self.cues == "first" else one_hots[state.progress][None]
-            explained &= jnp.all((jnp.sum(shown, -1) == 0) | jnp.all(shown == expected, -1))
+            expected = task.sequence
+            if self.cues == "next":
+                expected = self._next_pad(state.progress, task)[None]
+            explained &= jnp.all((jnp.sum(shown, -1) == 0) | (jnp.argmax(shown, -1) == expected))
         memory = Memory(earned=predicted.earned, contact=predicted.contact)
         return memory, jnp.where(explained, 0.0, _RULED_OUT)
 
