@@ -117,6 +117,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "learner.gamma": 0.97,
             "learner.entropy_end": -6.0,
         },
+        ("cheetah_velocity", ANY, "ppo"): {"steps": 6_000_000},
         # The full pads and length; help while training, none at test: see notes/numpad.md.
         # 464 of the 496 sequences train, because a hundred are learnt by heart.
         ("numpad", ANY, ANY): {
@@ -136,6 +137,8 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "env.mercy_share": 0.0,
             "steps": 1_000_000,
         },
+        ("numpad", "exact_belief", ANY): {"steps": 4_000_000},
+        **{("numpad", agent, "svg0"): {"steps": 8_000_000} for agent in ("belief", "baseline")},
     },
     "paper": {
         (ANY, ANY, ANY): {"steps": 50_000_000},
