@@ -69,7 +69,7 @@ def draw(tracked: list[Tracked], path: Path) -> None:
         of_agent = [one for one in tracked if one.agent == agent]
         error = np.mean([one.error.mean(axis=0) for one in of_agent], axis=0)
         seconds = _SECONDS * np.arange(1, len(error) + 1)
-        errors.plot(seconds, error, color=f"C{number}", label=f"{agent}, {len(of_agent)} seeds")
+        errors.plot(seconds, error, color=f"C{number}", label=f"{agent}, {_seeds(len(of_agent))}")
         _speeds(axes, of_agent[0], seconds)
         axes.set_title(of_agent[0].name, fontsize=8)
     errors.set(xlabel="seconds", ylabel="mean |v - v_target|, m/s, hold-out tasks")
@@ -80,6 +80,10 @@ def draw(tracked: list[Tracked], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=90)
     plt.close(figure)
+
+
+def _seeds(number: int) -> str:
+    return "1 seed" if number == 1 else f"{number} seeds"
 
 
 def _speeds(axes: Axes, one: Tracked, seconds: np.ndarray) -> None:
