@@ -2,8 +2,8 @@
 
 Nowhere else. "cpu" is what 2 cores learn in minutes; "paper" is the whole task. A key is the
 name of a flag. A row with ANY holds for all names; rows with more names override it. The scores
-they reach: README.md and experiments/results (bandit, noisy_target, numpad, semicircle);
-experiments/notes for what is only a lead (sparse_navigation, cheetah_velocity).
+they reach: README.md and experiments/results;
+experiments/notes for what is only a lead.
 """
 
 from __future__ import annotations
