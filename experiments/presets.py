@@ -2,8 +2,7 @@
 
 Nowhere else. "cpu" is what 2 cores learn in minutes; "paper" is the whole task. A key is the
 name of a flag. A row with ANY holds for all names; rows with more names override it. The scores
-they reach: README.md and experiments/results;
-experiments/notes for what is only a lead.
+they reach: README.md and experiments/results; experiments/notes for what is only a lead.
 """
 
 from __future__ import annotations
