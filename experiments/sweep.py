@@ -305,8 +305,13 @@ def _table(rows: list[dict[str, object]]) -> Iterator[str]:
         cells.append(f"{np.mean([row['minutes'] for row in group]):.1f}")
         for measure in _MEASURES:
             values = [float(row[measure]) for row in group if measure in row]
-            cells.append(f"{np.mean(values):.2f} ± {interval(values):.2f}" if values else "-")
+            cells.append(_with_interval(values) if values else "-")
         yield "| " + " | ".join(cells) + " |"
+
+
+def _with_interval(values: Sequence[float]) -> str:
+    spread = f" ± {interval(values):.2f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.2f}{spread}"
 
 
 def interval(values: Sequence[float]) -> float:
