@@ -87,11 +87,23 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "learner.entropy_end": -2.0,
             "train.hold": 3,
         },
-        # one-step targets, a short horizon and a dense reward, as published
+        # One-step targets, a short horizon and a dense reward, as published. Hypotheses come to mean
+        # places where most meta-episodes find something: many episodes, noise that leads straight
+        # on. Many updates for each step, of small batches: one meta-episode is 400 transitions.
         ("sparse_navigation", "pearl", "svg0"): {
             "dense": True,
+            "env.episodes": 20,
+            "steps": 4_000_000,
+            "agent.kl_weight": 1e-2,
             "learner.gamma": 0.9,
             "learner.lambda_": 0.0,
+            "learner.entropy_start": 1.2,
+            "learner.entropy_end": 0.0,
+            "train.hold": 20,
+            "train.envs": 32,
+            "train.updates": 64,
+            "train.batch": 8,
+            "train.replay_rows": 2048,
         },
         ("noisy_target", ANY, ANY): {
             "steps": 3_000_000,

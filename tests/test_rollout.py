@@ -58,6 +58,8 @@ def test_a_dense_reward_is_for_learning_alone():
     before_reset = np.asarray(played.inputs.obs[1:4])  # the fifth is where the next one starts
     gap = np.linalg.norm(before_reset - np.asarray(tasks.goal), axis=-1)
     np.testing.assert_allclose(played.paid[:3], -gap, rtol=1e-5)
+    oracle = rollout.collect(supervision.reveal_task(env), tasks, jax.random.key(0), act, (), teach)
+    np.testing.assert_array_equal(oracle.paid, played.paid)
     with pytest.raises(ValueError, match="no dense reward"):
         supervision.dense(taskbelief.make("bandit"), None)
 

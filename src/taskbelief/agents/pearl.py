@@ -6,11 +6,11 @@ drawn from it when an episode starts and kept to its end; the policy acts on (x,
 the truth. The critic's gradient trains the encoder, at a price of KL(q(z) || N(0, I)); the
 actor's does not.
 
-When learning, the evidence is a random part of the whole meta-episode and one z serves all its
-episodes, as published: under a z that knew less than the task, the critic would average
-over tasks and z would come to mean nothing. As published, but for: context from the same
-meta-episode and not from a buffer per task; the prior among the factors, so that what tells
-nothing leaves z to be guessed (published: the factors alone); one critic; a learner of the
+When learning, the evidence is the whole meta-episode and one z serves all its episodes, as
+published: under a z that knows less than the task, the critic averages over tasks, and
+hypotheses drawn where such z lie come to mean nothing. As published, but for: context from the
+same meta-episode and not from a buffer per task; the prior among the factors, so that what
+tells nothing leaves z to be guessed (published: the factors alone); one critic; a learner of the
 reader's choice.
 """
 
@@ -136,16 +136,10 @@ def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
         return core, act_on(inputs.obs, z, jnp.zeros(z.shape[:2]))
 
     def study(params: Params, inputs: AgentInput, key: Key) -> Features:
-        share_key, part_key, noise_key = jax.random.split(key, 3)
-        found = factors(
-            params, inputs.obs[:-1], inputs.prev_action[1:], inputs.prev_reward[1:]
-        )  # [T, B, Z]
-        steps, batch, _ = found.precision.shape
-        share = jax.random.uniform(share_key, (batch,))
-        part = jax.random.uniform(part_key, (steps, batch)) < share
-        evidence = jax.tree.map(lambda leaf: jnp.sum(leaf * part[..., None], axis=0), found)
+        found = factors(params, inputs.obs[:-1], inputs.prev_action[1:], inputs.prev_reward[1:])
+        evidence = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), found)  # [B, Z]
         mean, std = evidence.mean_and_std()
-        z = mean + std * _noise(noise_key, mean)
+        z = mean + std * _noise(key, mean)
         kl = jnp.sum(0.5 * (jnp.square(mean) + jnp.square(std) - 1.0) - jnp.log(std), axis=-1)
         over_time = jnp.broadcast_to(z, (*inputs.obs.shape[:2], config.latent))
         price = jnp.broadcast_to(config.kl_weight * kl, over_time.shape[:2])
