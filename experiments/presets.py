@@ -87,9 +87,9 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "learner.entropy_end": -2.0,
             "train.hold": 3,
         },
-        # One-step targets, a short horizon and a dense reward, as published. Hypotheses come to mean
-        # places where most meta-episodes find something: many episodes, noise that leads straight
-        # on. Many updates for each step, of small batches: one meta-episode is 400 transitions.
+        # One-step targets, a short horizon and a dense reward, as published. Hypotheses come to
+        # mean places if most meta-episodes find something: many episodes, noise that leads
+        # straight on. Many updates of small batches: one meta-episode is 400 transitions.
         ("sparse_navigation", "pearl", "svg0"): {
             "dense": True,
             "env.episodes": 20,
