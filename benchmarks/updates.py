@@ -294,9 +294,11 @@ def measure(steps: int, batch: int, hidden: int, repeats: int) -> dict[str, Any]
     row |= {f"{name}_ms": round(1e3 * statistics.median(s), 1) for name, s in seconds.items()}
     if "torch_update_ms" in row:
         pairs = zip(seconds["torch_update"], seconds["update"], strict=True)
-        quarters = statistics.quantiles([theirs / ours for theirs, ours in pairs], n=4)
-        row["speedup"] = round(quarters[1], 2)
-        row["speedup_quartiles"] = [round(quarters[0], 2), round(quarters[2], 2)]
+        ratios = [theirs / ours for theirs, ours in pairs]
+        row["speedup"] = round(statistics.median(ratios), 2)
+        if repeats > 1:
+            lower, _, upper = statistics.quantiles(ratios, n=4)
+            row["speedup_quartiles"] = [round(lower, 2), round(upper, 2)]
         row["torch"] = str(torch.__version__)
     return row
 
