@@ -18,7 +18,7 @@ import jax
 import tyro
 
 from experiments import devices, memory, presets, stop
-from taskbelief import registry, supervision, train
+from taskbelief import registry, train, types
 from taskbelief.networks import cores
 
 
@@ -163,7 +163,7 @@ _HELP = (
 
 def about(config: RunConfig) -> str:
     """One line: what the preset makes of the environment, against its full size."""
-    full, test = type(config.env)(), config.env.at_test()
+    full, test = type(config.env)(), types.at_test(config.env)
     changed = ", ".join(
         f"{name}={getattr(config.env, name)!r} (full: {getattr(full, name)!r})"
         for name in _fields(full)
@@ -204,7 +204,7 @@ def _names(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def uses_label(agent: str) -> bool:
     """Whether labels mean anything to the agent of that name."""
-    return getattr(registry.find("agents", agent), "USES_LABEL", False)
+    return registry.find("agents", agent).Config().needs.label
 
 
 def check_names(given: Mapping[str, Sequence[str]]) -> None:
@@ -214,7 +214,7 @@ def check_names(given: Mapping[str, Sequence[str]]) -> None:
         "agent": registry.names("agents"),
         "learner": registry.names("learners"),
         "preset": presets.SIZES,
-        "label": ("", *supervision.KINDS),
+        "label": ("", *registry.names("labels")),
         "core": tuple(cores.CORES),
     }
     for name, choices in allowed.items():

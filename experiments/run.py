@@ -30,7 +30,19 @@ import jax.numpy as jnp
 import numpy as np
 
 import taskbelief
-from experiments import assembly, checkpoint, config, figures, hosts, loggers, memory, stop
+from experiments import (
+    assembly,
+    checkpoint,
+    config,
+    devices,
+    exam,
+    figures,
+    hosts,
+    loggers,
+    memory,
+    placement,
+    stop,
+)
 from experiments.assembly import Assembly
 from experiments.config import Options, RunConfig
 from taskbelief import evaluation
@@ -43,14 +55,14 @@ def main(args: Sequence[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
     config.join(args)
     chosen, options = config.parse(args)
-    assembly.use_cache(options.cache)
+    devices.use_cache(options.cache)
     with contextlib.ExitStack() as stack:
         if not hosts.first():  # one process speaks for all
             silence = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stdout(silence))
         print(config.about(chosen))
         parts = assembly.assemble(chosen)
-        print(memory.check(parts.needs, parts.mesh.local_devices))
+        print(memory.check(parts.placed.needs, parts.where.mesh.local_devices))
         run = _create(chosen, options, args) if options.resume is None else options.resume
         stack.enter_context(_locked(run))
         signals = stack.enter_context(_signals())
@@ -78,21 +90,21 @@ class Compiled(NamedTuple):
 def _compile(parts: Assembly, run: Path) -> Compiled:
     """Compiles training and evaluation side by side; finds or measures the references."""
     start = time.perf_counter()
-    state, sums = like = assembly.like(parts)
+    state, sums = like = placement.checkpointed(parts.placed, parts.where)
     num = jax.ShapeDtypeStruct((), jnp.int32)
-    iterate = jax.jit(assembly.iterate(parts.step), donate_argnums=(0, 1))
+    iterate = jax.jit(placement.iterate(parts.placed.step), donate_argnums=(0, 1))
     zero = jax.jit(
         lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums),
         out_shardings=jax.tree.map(lambda leaf: leaf.sharding, sums),
     )
     lowered = (
         iterate.lower(state, sums, num),
-        parts.evaluate.lower(state.learner.params),
-        parts.init.lower(),
+        parts.exam.evaluate.lower(state.learner.params),
+        parts.placed.init.lower(),
     )
     with ThreadPoolExecutor() as pool:
         compiling = [pool.submit(program.compile) for program in lowered]
-        finding = pool.submit(assembly.references_of, parts.env, run)
+        finding = pool.submit(exam.references_of, parts.env, run)
         iterate, evaluate, init = (program.result() for program in compiling)
         references = finding.result()
     seconds = time.perf_counter() - start
@@ -108,7 +120,7 @@ def _train(
     iteration = about["iteration"]
     print(_introduction(compiled), flush=True)
 
-    rows, evaluations = schedule(parts.iterations, chosen.rows, chosen.evaluations)
+    rows, evaluations = schedule(parts.length.iterations, chosen.rows, chosen.evaluations)
     columns = _columns(parts, compiled)
     began, earlier = time.perf_counter(), about["wall_seconds"]
     last_save = began
@@ -123,18 +135,18 @@ def _train(
         return checkpoint.save(run, iteration, (state, sums), about, options.keep)
 
     def steps(iteration: int) -> int:
-        return parts.warmup_steps + iteration * parts.iteration_steps
+        return parts.length.warmup_steps + iteration * parts.length.iteration_steps
 
     resume_from = None if saved is None else iteration
     with (
-        loggers.files(run, columns, parts.seeds, resume_from) as write,
-        loggers.screen(steps(parts.iterations), steps(iteration)) as (show, say),
+        loggers.files(run, columns, parts.where.seeds, resume_from) as write,
+        loggers.screen(steps(parts.length.iterations), steps(iteration)) as (show, say),
     ):
         say(_table(*_TITLES))
 
         def log(row: dict[str, float], of_seeds: Sequence[dict[str, float]]) -> None:
             """`row`: what all seeds share. The screen has the means."""
-            for seed, own in zip(parts.seeds, of_seeds, strict=True):
+            for seed, own in zip(parts.where.seeds, of_seeds, strict=True):
                 write({"seed": seed, **row, **own})
             means = {name: float(np.mean([own[name] for own in of_seeds])) for name in of_seeds[0]}
             latest.update(row | means)
@@ -148,7 +160,7 @@ def _train(
         signals.training = True
         call = 1  # iterations in the next call
         stopping = 0  # the signal to stop
-        while iteration < parts.iterations and not stopping:
+        while iteration < parts.length.iterations and not stopping:
             target = rows[np.searchsorted(rows, iteration, side="right")]
             num = min(call, int(target) - iteration)
             called = time.perf_counter()
@@ -163,25 +175,25 @@ def _train(
                 done = iteration - int(rows[np.searchsorted(rows, iteration) - 1])
                 found = [
                     {f"train/{name}": float(total) / done for name, total in own.items()}
-                    for own in _of_seeds(parts, totals)
+                    for own in parts.where.each(totals)
                 ]
                 if iteration in evaluations:
                     evaluated = _evaluate(parts, compiled, state)
                     found = [own | more for own, more in zip(found, evaluated, strict=True)]
-                done = (iteration - row_start) * len(parts.seeds)
+                done = (iteration - row_start) * len(parts.where.seeds)
                 row = {
                     "iteration": iteration,
                     "env_steps": steps(iteration),
                     "time/wall_seconds": wall(),
                     "time/compile_seconds": compiled.seconds,
-                    "time/env_steps_per_second": done * parts.iteration_steps / row_seconds,
+                    "time/env_steps_per_second": done * parts.length.iteration_steps / row_seconds,
                     "time/updates_per_second": done * parts.iteration_updates / row_seconds,
                 }
                 log(row, found)
                 sums = compiled.zero()
                 row_seconds, row_start = 0.0, iteration
             pace = (wall() - earlier) / (iteration - about["iteration"])
-            show(steps(iteration), _status(latest, pace * (parts.iterations - iteration)))
+            show(steps(iteration), _status(latest, pace * (parts.length.iterations - iteration)))
             if iteration in evaluations and hosts.first():
                 say(_line(latest))
                 figures.curves(run)
@@ -223,22 +235,22 @@ def schedule(iterations: int, rows: int, evaluations: int) -> tuple[np.ndarray, 
     return np.unique([*spread(rows), *evaluated]), set(evaluated.tolist())
 
 
-def _of_seeds(parts: Assembly, tree: Any) -> list[Any]:
-    return [assembly.of_seed(parts, tree, number) for number in range(len(parts.seeds))]
-
-
 def _evaluate(parts: Assembly, compiled: Compiled, state: Any) -> list[dict[str, float]]:
     """What an evaluation found, for each seed."""
     played = jax.device_get(compiled.evaluate(state.learner.params))
-    return [assembly.scores(parts, compiled.references, own) for own in _of_seeds(parts, played)]
+    return [
+        exam.scores(parts.trainer, parts.exam, compiled.references, own)
+        for own in parts.where.each(played)
+    ]
 
 
 def _columns(parts: Assembly, compiled: Compiled) -> list[str]:
     """All names of a run's metrics, known before it starts."""
     state, sums = compiled.like
-    played = jax.eval_shape(parts.evaluate, state.learner.params)
+    played = jax.eval_shape(parts.exam.evaluate, state.learner.params)
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape), played)
-    found = assembly.scores(parts, compiled.references, assembly.of_seed(parts, empty, 0))
+    one = parts.where.of_seed(empty, 0)
+    found = exam.scores(parts.trainer, parts.exam, compiled.references, one)
     return [
         "seed",
         "iteration",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from taskbelief import posterior
+from taskbelief import posterior, rollout
 from taskbelief.posterior import Belief, Counts
 from taskbelief.rollout import Scripted
 from taskbelief.types import Array, Env, Key, State, Task
@@ -19,22 +19,22 @@ def explorer(env: Env, num: int = 1000) -> Scripted:
 
     For the bandit: the arm of the highest posterior mean (Bayes-greedy).
     """
-    exact = posterior.make(env, num)
+    exact, expert = posterior.make(env, num), rollout.expert(env)
 
     def act(belief: Belief, key: Key, state: State, task: Task) -> Array:
         del task
-        return env.expert(key, state, exact.mode(belief, state))
+        return expert.act((), key, state, exact.mode(belief, state))
 
     return Scripted(exact.init, act, exact.update)
 
 
 def thompson(env: Env, num: int = 1000) -> Scripted:
     """The expert for a task drawn from the posterior, anew at each step."""
-    exact = posterior.make(env, num)
+    exact, expert = posterior.make(env, num), rollout.expert(env)
 
     def act(belief: Belief, key: Key, state: State, task: Task) -> Array:
         del task
-        return env.expert(key, state, exact.sample(belief, key))
+        return expert.act((), key, state, exact.sample(belief, key))
 
     return Scripted(exact.init, act, exact.update)
 

@@ -28,13 +28,15 @@ from taskbelief.networks import heads
 from taskbelief.types import (
     Array,
     Categories,
-    Discrete,
     Env,
+    HasGoal,
+    HasIndependentArms,
+    HasLikelihood,
     Key,
-    Probabilities,
     Reals,
     State,
     Task,
+    goal,
 )
 
 # Hypotheses whose log probabilities differ by less count as equally probable: rims are
@@ -79,11 +81,19 @@ class Posterior(NamedTuple):
 
 
 def make(env: Env, num: int = 1000) -> Posterior:
-    """The posterior of `env`, on a grid of about `num` hypotheses where W is not finite."""
-    spec = env.spec
-    if isinstance(spec.task, Probabilities) and spec.action == Discrete(spec.task.num):
+    """The posterior of `env`, on a grid of about `num` hypotheses where W is not finite.
+
+    Raises:
+      ValueError: nobody has written down the likelihood of its histories.
+    """
+    if isinstance(env, HasIndependentArms):
         return _conjugate(env)
-    return _filter(env, num)
+    if isinstance(env, HasLikelihood):
+        return _filter(env, num)
+    raise ValueError(
+        f"{type(env).__name__} has no exact posterior: it lacks initial_memory, log_likelihood"
+        " or hypotheses (see types.HasLikelihood)"
+    )
 
 
 def along(posterior: Posterior, obs: Array, action: Array, reward: Array) -> Belief:
@@ -135,7 +145,7 @@ def _invert(masses: Array, share: Array) -> tuple[Array, Array]:
 _BINS = 16  # parts of a grid whose masses are among the statistics
 
 
-def _filter(env: Env, num: int) -> Posterior:
+def _filter(env: HasLikelihood, num: int) -> Posterior:
     spec = env.spec
     # evaluated here and now, also if `make` is called inside a function under jit
     with jax.ensure_compile_time_eval():
@@ -176,7 +186,7 @@ def _filter(env: Env, num: int) -> Posterior:
 
     def mode(belief: Weights, state: State | None = None) -> Task:
         """The most probable task; of equally probable ones the nearest to `state`."""
-        if state is None:
+        if state is None or not isinstance(env, HasGoal):
             best = jnp.argmax(belief.log_probs)
         else:
             distance = jax.vmap(env.distance, in_axes=(None, 0))(state, tasks)
@@ -190,28 +200,28 @@ def _filter(env: Env, num: int) -> Posterior:
     def entropy(belief: Weights) -> Array:
         return -jnp.sum(jnp.exp(belief.log_probs) * belief.log_probs)
 
-    goal = heads.label_head(spec.goal)
+    head = heads.label_head(spec.goal)
     bins = np.array_split(np.arange(len(log_prior)), _BINS)
     starts = np.asarray([part[0] for part in bins if len(part)])
 
     def statistics(belief: Weights, obs: Array) -> Array:
         """Of what the expert would head for: marginals, or moments, the most probable and
         the masses of equal parts of the grid."""
-        goals = jax.vmap(env.goal, in_axes=(None, 0))(obs, tasks)
+        goals = jax.vmap(goal(env), in_axes=(None, 0))(obs, tasks)
         probs = jnp.exp(belief.log_probs)
         if isinstance(spec.goal, Categories):
             values = jax.nn.one_hot(goals, spec.goal.classes)
             marginals = jnp.tensordot(probs, values, axes=1)
-            return goal.summary(jnp.log(marginals + 1e-6).reshape(-1), obs)
+            return head.summary(jnp.log(marginals + 1e-6).reshape(-1), obs)
         assert isinstance(spec.goal, Reals)
         mean = probs @ goals
         deviation = jnp.sqrt(jnp.maximum(probs @ jnp.square(goals) - jnp.square(mean), 0.0))
         likely = goals[jnp.argmax(belief.log_probs)]
         return jnp.concatenate(
             [
-                goal.embed(mean, obs),
+                head.embed(mean, obs),
                 deviation / jnp.asarray(spec.goal.scale),
-                goal.embed(likely, obs),
+                head.embed(likely, obs),
                 jnp.add.reduceat(probs, starts),
             ]
         )
@@ -238,10 +248,8 @@ def _take(tasks: Task, index: Array) -> Task:
 # ---- independent Bernoulli arms ---------------------------------------------------
 
 
-def _conjugate(env: Env) -> Posterior:
+def _conjugate(env: HasIndependentArms) -> Posterior:
     arms = env.spec.action.num
-    with jax.ensure_compile_time_eval():
-        form = type(env.sample_task(jax.random.key(0)))  # holds one array: the probabilities
 
     def init() -> Counts:
         """Beta(1, 1): the uniform prior."""
@@ -267,10 +275,10 @@ def _conjugate(env: Env) -> Posterior:
     def mode(belief: Counts, state: State | None = None) -> Task:
         """The mean: its best arm is the Bayes-greedy choice, and a Beta(1, 1) has no mode."""
         del state
-        return form(mean(belief))
+        return env.of_probabilities(mean(belief))
 
     def sample(belief: Counts, key: Key) -> Task:
-        return form(jax.random.beta(key, belief.wins + 1, belief.losses + 1))
+        return env.of_probabilities(jax.random.beta(key, belief.wins + 1, belief.losses + 1))
 
     def entropy(belief: Counts) -> Array:
         a, b = belief.wins + 1, belief.losses + 1

@@ -21,6 +21,7 @@ from taskbelief import returns
 from taskbelief.learners import _features
 from taskbelief.networks import functional, heads
 from taskbelief.networks.torsos import MLP
+from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
     AgentInput,
@@ -30,11 +31,10 @@ from taskbelief.types import (
     Key,
     Learner,
     Metrics,
+    Needs,
     Params,
     Trajectory,
 )
-
-ON_POLICY = True  # learns from what was just played, once
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,10 @@ class Config:
     max_gradient_norm: float = 0.5
     """the gradient of all parameters is scaled down to this norm"""
 
+    @property
+    def needs(self) -> Needs:
+        return Needs(on_policy=True)
+
 
 class LearnerState(NamedTuple):
     params: Params
@@ -89,7 +93,9 @@ class _Heads(nnx.Module):
         return self.critic(features)[..., 0]
 
 
-def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: int = 1) -> Learner:
+def make(
+    problem: Problem, agent: Agent, config: Config = Config(), total_updates: int = 1
+) -> Learner:
     """The learner for `agent`; `total_updates` is the length of the learning-rate schedule, in
     batches.
 
@@ -108,6 +114,7 @@ def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: 
             "ppo does not go with an information bottleneck (agent.bottleneck_beta): the ratio of"
             " probabilities would be one of different features; svg0 does"
         )
+    spec = problem.seen(agent.needs).spec
     action_head = heads.action_head(spec.action)
     network = functional(lambda rngs: _Heads(spec, _features.sizes(spec, agent), config, rngs=rngs))
     passes = config.epochs * config.minibatches
@@ -219,7 +226,7 @@ def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: 
         state, metrics = jax.lax.scan(one, state, (parts, jax.random.split(loss_key, passes)))
         return state, jax.tree.map(jnp.mean, metrics)
 
-    return Learner(init, act, update, on_policy=ON_POLICY, steps=passes)
+    return Learner(init, act, update, config.needs, steps=passes)
 
 
 def _choose(groups: Array, chosen: Array) -> Array:

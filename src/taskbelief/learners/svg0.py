@@ -22,6 +22,7 @@ from taskbelief import returns
 from taskbelief.learners import _features
 from taskbelief.networks import functional, heads
 from taskbelief.networks.torsos import MLP
+from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
     AgentInput,
@@ -32,6 +33,7 @@ from taskbelief.types import (
     Key,
     Learner,
     Metrics,
+    Needs,
     Params,
     Trajectory,
 )
@@ -72,6 +74,10 @@ class Config:
     target_rate: float = 0.02
     """share of the parameters that moves into the target networks each update (Polyak)"""
 
+    @property
+    def needs(self) -> Needs:
+        return Needs()
+
 
 class LearnerState(NamedTuple):
     params: Params
@@ -95,8 +101,11 @@ class _Heads(nnx.Module):
         return self.critic.value(features)
 
 
-def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: int = 1) -> Learner:
+def make(
+    problem: Problem, agent: Agent, config: Config = Config(), total_updates: int = 1
+) -> Learner:
     """The learner for `agent`; `total_updates` is the length of the learning-rate schedule."""
+    spec = problem.seen(agent.needs).spec
     action_head = heads.action_head(spec.action)
     network = functional(lambda rngs: _Heads(spec, _features.sizes(spec, agent), config, rngs=rngs))
     schedule = optax.linear_schedule(
@@ -214,4 +223,4 @@ def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: 
             params, target, optimiser_state, log_entropy_cost, state.updates + 1
         ), metrics
 
-    return Learner(init, act, update)
+    return Learner(init, act, update, config.needs)
