@@ -34,7 +34,7 @@ import numpy as np
 from jax.extend import core
 
 from benchmarks.machine import machine
-from experiments import assembly, config, devices, memory, placement, stop
+from experiments import assembly, command, devices, memory, placement, stop
 from experiments.assembly import Assembly
 from taskbelief import parallel, replay
 
@@ -43,7 +43,7 @@ RATES = ("acting_steps_per_s", "trained_steps_per_s", "end_to_end_steps_per_s")
 
 def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> dict[str, Any]:
     """Everything about the run that the flags `args` describe."""
-    chosen, _ = config.parse(args)
+    chosen, _ = command.parse(args)
     parts = assembly.assemble(chosen)
     seeds, learner = len(parts.where.seeds), parts.trainer.learner
     state, sums = placement.checkpointed(parts.placed, parts.where)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments import assembly, checkpoint, config, devices, exam, placement, stop
+from experiments import assembly, checkpoint, command, config, devices, exam, placement, stop
 from experiments.assembly import Assembly
 from experiments.checkpoint import Checkpoint
 from experiments.config import RunConfig
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="directory of the run")
     parser.add_argument("--json", action="store_true", help="print one line of JSON for each seed")
     parser.add_argument(
-        "--cache", type=Path, default=config.Options.cache, help="as in experiments.run"
+        "--cache", type=Path, default=command.Options.cache, help="as in experiments.run"
     )
     arguments = parser.parse_args()
     devices.use_cache(arguments.cache)

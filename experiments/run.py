@@ -9,14 +9,8 @@ In the run's directory: config.json, metrics.csv, TensorBoard events, curves.png
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import importlib.metadata
-import json
 import os
-import platform
-import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,23 +23,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import taskbelief
 from experiments import (
     assembly,
     checkpoint,
-    config,
+    command,
     devices,
     exam,
     figures,
+    folder,
     hosts,
     loggers,
     memory,
     placement,
+    screen,
     stop,
 )
 from experiments.assembly import Assembly
-from experiments.config import Options, RunConfig
-from taskbelief import evaluation
+from experiments.command import Options
+from experiments.config import RunConfig
 from taskbelief.evaluation import References
 
 _CALL_SECONDS = 1.0  # of compiled work between two looks at clocks and signals
@@ -53,18 +48,18 @@ _CALL_SECONDS = 1.0  # of compiled work between two looks at clocks and signals
 
 def main(args: Sequence[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
-    config.join(args)
-    chosen, options = config.parse(args)
+    command.join(args)
+    chosen, options = command.parse(args)
     devices.use_cache(options.cache)
     with contextlib.ExitStack() as stack:
         if not hosts.first():  # one process speaks for all
             silence = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stdout(silence))
-        print(config.about(chosen))
+        print(command.about(chosen))
         parts = assembly.assemble(chosen)
         print(memory.check(parts.placed.needs, parts.where.mesh.local_devices))
-        run = _create(chosen, options, args) if options.resume is None else options.resume
-        stack.enter_context(_locked(run))
+        run = folder.create(chosen, options, args) if options.resume is None else options.resume
+        stack.enter_context(folder.locked(run))
         signals = stack.enter_context(_signals())
         try:
             _train(chosen, options, parts, run, signals)
@@ -118,7 +113,7 @@ def _train(
     compiled = _compile(parts, run)
     state, sums, about, saved = _start(compiled, run)
     iteration = about["iteration"]
-    print(_introduction(compiled), flush=True)
+    print(screen.introduction(compiled.references["holdout"], compiled.seconds), flush=True)
 
     rows, evaluations = schedule(parts.length.iterations, chosen.rows, chosen.evaluations)
     columns = _columns(parts, compiled)
@@ -140,9 +135,9 @@ def _train(
     resume_from = None if saved is None else iteration
     with (
         loggers.files(run, columns, parts.where.seeds, resume_from) as write,
-        loggers.screen(steps(parts.length.iterations), steps(iteration)) as (show, say),
+        screen.bar(steps(parts.length.iterations), steps(iteration)) as (show, say),
     ):
-        say(_table(*_TITLES))
+        say(screen.table(*screen.TITLES))
 
         def log(row: dict[str, float], of_seeds: Sequence[dict[str, float]]) -> None:
             """`row`: what all seeds share. The screen has the means."""
@@ -156,7 +151,7 @@ def _train(
             found = _evaluate(parts, compiled, state)
             row |= {"time/wall_seconds": wall(), "time/compile_seconds": compiled.seconds}
             log(row, found)
-            say(_line(latest))
+            say(screen.line(latest))
         signals.training = True
         call = 1  # iterations in the next call
         stopping = 0  # the signal to stop
@@ -193,9 +188,12 @@ def _train(
                 sums = compiled.zero()
                 row_seconds, row_start = 0.0, iteration
             pace = (wall() - earlier) / (iteration - about["iteration"])
-            show(steps(iteration), _status(latest, pace * (parts.length.iterations - iteration)))
+            show(
+                steps(iteration),
+                screen.status(latest, pace * (parts.length.iterations - iteration)),
+            )
             if iteration in evaluations and hosts.first():
-                say(_line(latest))
+                say(screen.line(latest))
                 figures.curves(run)
             # clocks and signals differ between processes, and what follows must not
             call, due, stopping = hosts.agree(
@@ -212,7 +210,7 @@ def _train(
         signals.received = stopping
         print(f"Stopped by {signal.Signals(stopping).name}; --resume {run} continues.")
     else:
-        print(f"Done in {_duration(wall())}: {run}/curves.png, {run}/metrics.csv")
+        print(f"Done in {screen.duration(wall())}: {run}/curves.png, {run}/metrics.csv")
 
 
 def _start(compiled: Compiled, run: Path) -> tuple[Any, Any, dict[str, Any], Path | None]:
@@ -276,140 +274,7 @@ def _stop_if_not_finite(
         stop.failed(f"{bad[0]}{more} is not finite at step {steps:,}; {last}")
 
 
-# ---- what the screen says ---------------------------------------------------------
-
-_WIDTHS = (11, 22, 7, 10, 8, 7)
-_TITLES = ("steps", "hold-out score", "train", "belief NLL", "steps/s", "time")
-
-
-def _introduction(compiled: Compiled) -> str:
-    done = f"Compiled in {compiled.seconds:.0f} s."
-    found = compiled.references["holdout"]
-    if found is None:
-        return (
-            f"{done} No scripted expert earns more than random actions here: returns stand for"
-            " scores."
-        )
-    lines = [f"{done} Hold-out returns, and the scores they stand for:"]
-    policies = {
-        "random actions": found.random,
-        "explorer (infers the task exactly)": found.explorer,
-        "expert (knows the task)": found.expert,
-    }
-    for name, value in policies.items():
-        if value is not None:
-            lines.append(f"  {name:34} {value:8.2f} {evaluation.normalise(value, found):8.2f}")
-    return "\n".join(lines)
-
-
-def _line(row: dict[str, float]) -> str:
-    """One evaluation, under `_TITLES`."""
-    score, train, belief = "-", f"{row['eval/train/return']:.2f}", "-"
-    if "eval/train/score" in row:
-        train = f"{row['eval/train/score']:.3f}"
-    if "eval/holdout/score" in row:
-        low, high = row["eval/holdout/score_low"], row["eval/holdout/score_high"]
-        score = f"{row['eval/holdout/score']:.3f} [{low:.3f}, {high:.3f}]"
-    elif "eval/holdout/return" in row:
-        score = f"{row['eval/holdout/return']:.2f}"
-    for split in ("train", "holdout"):
-        if f"eval/{split}/label_nll" in row:
-            belief = f"{row[f'eval/{split}/label_nll']:.2f}"
-    measured = row.get("time/env_steps_per_second")
-    speed = "-" if measured is None else f"{measured:,.0f}"
-    time = _duration(row["time/wall_seconds"])
-    steps = f"{row['env_steps']:,}"
-    return _table(steps, score, train, belief, speed, time)
-
-
-def _table(*cells: str) -> str:
-    return "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
-
-
-def _status(row: dict[str, float], left: float) -> str:
-    """Beside the progress bar."""
-    parts = []
-    if "time/env_steps_per_second" in row:
-        parts.append(f"{row['time/env_steps_per_second']:,.0f} steps/s")
-    parts.append(f"{_duration(left)} left")
-    for split, word in (("holdout", "hold-out"), ("train", "train")):
-        if f"eval/{split}/score" in row:
-            parts.append(f"{word} {row[f'eval/{split}/score']:.3f}")
-    if "train/belief_nll" in row:
-        parts.append(f"belief {row['train/belief_nll']:.2f}")
-    return "  ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-# ---- files and signals ------------------------------------------------------------
-
-
-def _create(chosen: RunConfig, options: Options, args: Sequence[str]) -> Path:
-    """The run's directory with its config.json; process 0 makes it, the others wait."""
-    names = f"{chosen.env_name}-{chosen.agent_name}-{chosen.learner_name}"
-    run = options.out or Path("runs", f"{names}-s{chosen.seed}-{time.strftime('%Y%m%d-%H%M%S')}")
-    if not hosts.first():
-        hosts.wait("created")
-        return run
-    versions = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    record = {
-        "config": config.to_json(chosen),
-        "command": shlex.join(["python", "-m", "experiments.run", *args]),
-        "versions": {"taskbelief": taskbelief.__version__, **{n: _version(n) for n in versions}},
-        "python": platform.python_version(),
-        "device": f"{jax.devices()[0].device_kind} x {jax.device_count()} ({platform.machine()})",
-        "git_commit": _git_commit(),
-    }
-    try:
-        if run.exists() and (not run.is_dir() or any(run.iterdir())):
-            stop.wrong_usage(f"--out {run} exists and is not empty; --resume {run} continues a run")
-        run.mkdir(parents=True, exist_ok=True)
-        new = run / "config.json.new"
-        new.write_text(json.dumps(record, indent=1) + "\n")
-        os.replace(new, run / "config.json")
-    except OSError as error:
-        stop.wrong_usage(f"cannot write --out {run}: {error.strerror}")
-    hosts.wait("created")
-    return run
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    """Of the checkout this file is in, "+changes" where files differ from it."""
-    here = Path(__file__).parent
-    try:
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes"],
-            cwd=here, capture_output=True, text=True, check=False, timeout=10,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return commit.stdout.strip() or None
-
-
-@contextlib.contextmanager
-def _locked(run: Path) -> Iterator[None]:
-    """Refuses a run that is being trained by others."""
-    if not hosts.first():
-        yield
-        return
-    with (run / "config.json").open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            stop.wrong_usage(f"{run} is being trained by another process")
-        yield
+# ---- signals ----------------------------------------------------------------------
 
 
 class _Signals:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import assembly, config, run
+from experiments import assembly, command, run
 from tests.experiments import tiny
 
 ORACLE = [*["--env", "bandit", "--agent", "oracle", "--condition", "embedding"]]
@@ -28,7 +28,7 @@ def oracle(tmp_path_factory):
 
 
 def parts_of(*args):
-    chosen, _ = config.parse([*args, "--steps", str(2 * tiny.ITERATION), "--belief_tasks", "0"])
+    chosen, _ = command.parse([*args, "--steps", str(2 * tiny.ITERATION), "--belief_tasks", "0"])
     return chosen, assembly.assemble(chosen)
 
 
