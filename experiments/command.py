@@ -144,13 +144,20 @@ def _names(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def check_names(given: Mapping[str, Sequence[str]]) -> None:
     """Ends the program where a name in one of the lists {flag: names} is not known."""
     allowed = {
-        "env": registry.names("envs"),
+        "env": registry.environments(),
         "agent": registry.names("agents"),
         "learner": registry.names("learners"),
         "preset": presets.SIZES,
         "label": ("", *registry.names("labels")),
         "core": tuple(cores.CORES),
     }
+    for env in given.get("env", ()):
+        if ":" in env:
+            try:
+                registry.factory(env)
+            except ValueError as error:
+                stop.wrong_usage(f"--env: {error}")
+            allowed["env"] += (env,)
     for name, choices in allowed.items():
         for value in given.get(name, ()):
             if value not in choices:

@@ -69,7 +69,7 @@ def default(env: str, agent: str, learner: str, size: str) -> RunConfig:
       ValueError: an unknown name, or a departure that fits no field.
     """
     groups = {
-        "env": registry.find("envs", env).make,
+        "env": registry.factory(env),
         "agent": registry.find("agents", agent).Config,
         "learner": registry.find("learners", learner).Config,
         "train": train.Config,

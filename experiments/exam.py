@@ -64,7 +64,7 @@ def references_of(env: Env, run: Path) -> dict[str, References | None]:
         measured = references.references(env)
         if jax.process_index() == 0:
             new = path.with_suffix(".new")
-            new.write_text(json.dumps(measured, indent=1) + "\n")
+            new.write_text(json.dumps(measured, indent=1, default=str) + "\n")
             os.replace(new, path)
 
     def of(split: str) -> References | None:

@@ -24,7 +24,7 @@ from experiments.config import RunConfig
 
 def create(chosen: RunConfig, options: Options, args: Sequence[str]) -> Path:
     """The run's directory with its config.json; process 0 makes it, the others wait."""
-    names = f"{chosen.env_name}-{chosen.agent_name}-{chosen.learner_name}"
+    names = f"{chosen.env_name.replace(':', '.')}-{chosen.agent_name}-{chosen.learner_name}"
     run = options.out or Path("runs", f"{names}-s{chosen.seed}-{time.strftime('%Y%m%d-%H%M%S')}")
     if not hosts.first():
         hosts.wait("created")

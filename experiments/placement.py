@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from experiments import memory
-from experiments.memory import Needs
+from experiments.memory import Footprint
 from taskbelief import parallel, train
 from taskbelief.train import TrainState
 from taskbelief.trainer import Trainer
@@ -67,7 +67,7 @@ class Placed(NamedTuple):
     step: Any  # (TrainState) -> (TrainState, metrics), jitted
     collect: Any  # (params, key) -> Trajectory: what a seed plays in an iteration, jitted
     like: TrainState  # its shapes and types, and where each leaf lives
-    needs: Needs  # memory on each device
+    needs: Footprint  # memory on each device
 
 
 def placed(trainer: Trainer, where: Placement) -> Placed:
@@ -92,7 +92,7 @@ def placed(trainer: Trainer, where: Placement) -> Placed:
         step=jax.jit(where.per_seed(trainer.step), out_shardings=(homes, where.of_seeds)),
         collect=jax.jit(trainer.collect),
         like=like,
-        needs=Needs(
+        needs=Footprint(
             memory.size(like.replay),
             memory.size(like.learner),
             round(batch_bytes(trainer, where) * (1 + read) / where.mesh.size),

@@ -20,12 +20,13 @@ import functools
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 import taskbelief
-from taskbelief import explorer, rollout, types
+from taskbelief import explorer, registry, rollout, types
 from taskbelief.rollout import Scripted
 from taskbelief.types import Array, Env, HasExpert, HasIndependentArms, HasLikelihood, Key, Task
 
@@ -51,19 +52,14 @@ def score(returns: float, env: Env, split: str = "holdout") -> float:
     """`returns` normalised: 0 is the random policy, 1 the expert, over the same tasks."""
     entry = references(env)[split]
     if "expert" not in entry:
-        raise ValueError(f"{name_of(env)} has no expert to normalise by")
+        raise ValueError(f"{registry.name_of(env)} has no expert to normalise by")
     random, expert = entry["random"]["mean"], entry["expert"]["mean"]
     return (returns - random) / (expert - random)
 
 
-def name_of(env: Env) -> str:
-    """The name that `taskbelief.make` knows `env` by: its module's."""
-    return type(env).__module__.rsplit(".", 1)[-1]
-
-
-def identity(env: Env) -> dict:
+def identity(env: Any) -> dict:
     """What an entry is found by: name and settings."""
-    return {"env": name_of(env), "settings": dataclasses.asdict(env)}  # pyright: ignore
+    return {"env": registry.name_of(env), "settings": dataclasses.asdict(env)}
 
 
 def load() -> list[dict]:

@@ -19,6 +19,7 @@ ALLOWED = {
     "parallel": set(),
     "replay": WORDS,
     "rollout": WORDS,
+    "checks": WORDS,
     "explorer": WORDS | {"posterior", "rollout"},
     "labels": WORDS | {"networks", "posterior"},
     "problem": WORDS | {"networks", "posterior", "labels"},
@@ -30,7 +31,7 @@ ALLOWED = {
     "train": WORDS | MIDDLE,
     "trainer": WORDS | MIDDLE | {"train", "evaluation", "comparison"},
     "adapters": WORDS | MIDDLE | {"render"},
-    "__init__": {"registry"},
+    "__init__": {"registry", "checks"},
 }
 # agents and learners do not import each other; the oracle is the baseline by definition
 SIBLINGS = {("oracle", "baseline")}

@@ -45,11 +45,16 @@ class Steps:
     """Pays for steps towards a hidden place on a line: six methods, and no more."""
 
     horizon: int = 6
+    low: float = 0.0
 
     @property
     def spec(self) -> EnvSpec:
         return EnvSpec(
-            obs_dim=1, action=Discrete(3), task=Reals(1, (0.0,), (0.6,)), episode_steps=self.horizon
+            obs_dim=1,
+            action=Discrete(3),
+            task=Reals(1, (0.0,), (0.6,)),
+            episode_steps=self.horizon,
+            reward_range=(self.low, 1.0),
         )
 
     def sample_task(self, key: Key) -> Place:

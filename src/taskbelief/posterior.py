@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import betaln, digamma, logsumexp
 
-from taskbelief.networks import heads
+from taskbelief import registry
 from taskbelief.types import (
     Array,
     Categories,
@@ -80,12 +80,14 @@ class Posterior(NamedTuple):
     tasks: Task | None  # [K, ...]: the hypotheses
 
 
-def make(env: Env, num: int = 1000) -> Posterior:
-    """The posterior of `env`, on a grid of about `num` hypotheses where W is not finite.
+def make(env: str | Env, num: int = 1000) -> Posterior:
+    """The posterior of an environment, by name or as it is, on a grid of about `num` hypotheses
+    where W is not finite.
 
     Raises:
       ValueError: nobody has written down the likelihood of its histories.
     """
+    env = registry.make(env)
     if isinstance(env, HasIndependentArms):
         return _conjugate(env)
     if isinstance(env, HasLikelihood):
@@ -200,13 +202,15 @@ def _filter(env: HasLikelihood, num: int) -> Posterior:
     def entropy(belief: Weights) -> Array:
         return -jnp.sum(jnp.exp(belief.log_probs) * belief.log_probs)
 
-    head = heads.label_head(spec.goal)
     bins = np.array_split(np.arange(len(log_prior)), _BINS)
     starts = np.asarray([part[0] for part in bins if len(part)])
 
     def statistics(belief: Weights, obs: Array) -> Array:
         """Of what the expert would head for: marginals, or moments, the most probable and
         the masses of equal parts of the grid."""
+        from taskbelief.networks import heads  # needed by agents only, and slow to import
+
+        head = heads.label_head(spec.goal)
         goals = jax.vmap(goal(env), in_axes=(None, 0))(obs, tasks)
         probs = jnp.exp(belief.log_probs)
         if isinstance(spec.goal, Categories):
