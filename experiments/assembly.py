@@ -9,7 +9,7 @@ import jax
 
 from experiments import memory, placement, stop
 from experiments.placement import Placed, Placement
-from taskbelief import exam, parallel, train, trainer, types
+from taskbelief import exam, parallel, trainer, training, types
 from taskbelief.exam import Exam
 from taskbelief.runs import config, parts
 from taskbelief.runs.config import RunConfig
@@ -64,7 +64,7 @@ def _assemble(chosen: RunConfig) -> Assembly:
     )
 
 
-def _filling(chosen: RunConfig, batch: int) -> train.Config:
+def _filling(chosen: RunConfig, batch: int) -> training.Config:
     """With as many rows as fit into --replay-memory; `batch`: bytes of an iteration's."""
     sizes, allowed = chosen.train, memory.parse(chosen.replay_memory)
     if allowed is None:

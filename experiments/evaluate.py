@@ -115,7 +115,7 @@ def about_runs(name: str, description: str) -> argparse.ArgumentParser:
 
 def play(trained: Trained) -> tuple[Task, Trajectory]:
     """The hold-out tasks that evaluations use, [K, ...], and a meta-episode on each."""
-    tasks = trained.parts.exam.holdout
+    tasks = trained.parts.exam.of("holdout")
     play = jax.jit(trained.parts.trainer.play)
     return tasks, play(trained.params, tasks, jax.random.key(0))
 

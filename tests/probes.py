@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from taskbelief import problem, registry, train, trainer
+from taskbelief import problem, registry, trainer, training
 from taskbelief.learners import svg0
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
@@ -127,7 +127,7 @@ def assemble(env, agent_name: str, learner_config=None, train_config=None):
     learner_config = learner_config or svg0.Config(
         gamma=0.9, learning_rate=3e-3, learning_rate_end=1.0, entropy_end=-1.0, target_rate=0.05
     )
-    train_config = train_config or train.Config(
+    train_config = train_config or training.Config(
         envs=16, updates=8, batch=32, replay_rows=512, warmup=2
     )
     module = registry.find("agents", agent_name)

@@ -28,16 +28,17 @@ ALLOWED = {
     "learners": WORDS | {"networks", "problem"},
     "evaluation": WORDS | MIDDLE,
     "comparison": WORDS | MIDDLE,
-    "train": WORDS | MIDDLE,
-    "trainer": WORDS | MIDDLE | {"train", "evaluation", "comparison"},
+    "training": WORDS | MIDDLE,
+    "trainer": WORDS | MIDDLE | {"training", "evaluation", "comparison"},
     "exam": WORDS | {"evaluation", "explorer", "rollout", "trainer"},
-    "runs": WORDS | {"parallel", "labels", "problem", "train", "trainer"},
+    "runs": WORDS | {"parallel", "labels", "problem", "training", "trainer"},
+    "api": WORDS | {"exam", "posterior", "rollout", "runs", "training", "trainer"},
     "adapters": WORDS | MIDDLE | {"render"},
-    "__init__": {"registry", "checks"},
+    "__init__": {"registry", "checks", "api"},
 }
 # agents and learners do not import each other; the oracle is the baseline by definition
 SIBLINGS = {("oracle", "baseline")}
-OUTWARD = ("render", "runs")  # draw, and touch files
+OUTWARD = ("render", "runs", "api")  # draw, and touch files
 FORBIDDEN = {"matplotlib", "experiments", "benchmarks", "time", "os", "io"}
 
 

@@ -24,10 +24,11 @@ class Exam(NamedTuple):
     # params -> (Evaluation of `tasks`, KL [T, K] or None)
     evaluate: Callable[[Params], tuple[Evaluation, Array | None]]
 
-    @property
-    def holdout(self) -> Task:
-        """[K, ...]"""
-        return jax.tree.map(lambda leaf: leaf[self.train_tasks :], self.tasks)
+    def of(self, split: str) -> Task:
+        """The tasks of the set "train" or "holdout"."""
+        at = self.train_tasks
+        cut = slice(0, at) if split == "train" else slice(at, None)
+        return jax.tree.map(lambda leaf: leaf[cut], self.tasks)
 
 
 def make(trainer: Trainer, num_tasks: int, belief_tasks: int) -> Exam:
@@ -49,7 +50,7 @@ def make(trainer: Trainer, num_tasks: int, belief_tasks: int) -> Exam:
 
 
 def mean_returns(env: Env, tasks: Task) -> dict[str, float]:
-    """Of the reference policies that `env` has, on `tasks`, by name."""
+    """Of the policies that scores refer to, as far as `env` has them, on `tasks`, by name."""
 
     def mean(policy: Scripted) -> float:
         @jax.jit
@@ -58,7 +59,9 @@ def mean_returns(env: Env, tasks: Task) -> dict[str, float]:
 
         return float(np.mean(np.asarray(returns(tasks, jax.random.key(0)), np.float64)))
 
-    return {name: mean(policy) for name, policy in explorer.policies(env).items()}
+    found = explorer.policies(env)
+    wanted = ("random", "expert", "explorer")
+    return {name: mean(found[name]) for name in wanted if name in found}
 
 
 def references(means: dict[str, float]) -> References | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taskbelief import parallel, registry, train
+from taskbelief import parallel, registry, training
 from taskbelief.runs import Refused, presets
 from taskbelief.types import Env
 
@@ -27,7 +28,7 @@ class RunConfig:
     env: Any  # the environment's dataclass of settings
     agent: Any  # the agent's Config
     learner: Any  # the learner's Config
-    train: train.Config
+    train: training.Config
     preset: str = "cpu"
     """sizes and hyperparameters: cpu or paper (default: cpu on a CPU, paper elsewhere)"""
     label: str = "description"
@@ -60,7 +61,7 @@ class RunConfig:
     posterior (KL in nats per step); 0: none"""
 
 
-_GROUPS = ("env", "agent", "learner", "train")
+GROUPS = ("env", "agent", "learner", "train")
 
 
 def default(env: str | Env, agent: str, learner: str, size: str) -> RunConfig:
@@ -74,7 +75,7 @@ def default(env: str | Env, agent: str, learner: str, size: str) -> RunConfig:
         "env": registry.factory(env) if isinstance(env, str) else lambda **_: env,
         "agent": registry.find("agents", agent).Config,
         "learner": registry.find("learners", learner).Config,
-        "train": train.Config,
+        "train": training.Config,
         "": lambda **fields: fields,
     }
     settings: dict[str, dict[str, object]] = {group: {} for group in groups}
@@ -84,6 +85,13 @@ def default(env: str | Env, agent: str, learner: str, size: str) -> RunConfig:
     settings["train"].setdefault("shards", parallel.usual_parts())
     made = {group: build(**settings[group]) for group, build in groups.items()}
     return RunConfig(name, agent, learner, preset=size, **made.pop(""), **made)
+
+
+def unknown(what: str, name: str, choices: Sequence[str]) -> str:
+    """A sentence with the nearest of `choices`."""
+    near = difflib.get_close_matches(name, choices, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"unknown {what} {name!r}: choose from {', '.join(choices)}{hint}"
 
 
 def uses_label(agent: str) -> bool:
@@ -147,7 +155,7 @@ def from_json(values: Mapping[str, Any]) -> RunConfig:
     values = dict(values)
     names = values["env_name"], values["agent_name"], values["learner_name"]
     start = default(*names, values["preset"])
-    for group in _GROUPS:
+    for group in GROUPS:
         values[group] = type(getattr(start, group))(
             **_untuple(getattr(start, group), values[group])
         )
