@@ -98,12 +98,17 @@ def _assemble(config: RunConfig) -> Assembly:
         given["exact"] = posterior.make(env, config.agent.hypotheses)
     agent = agent_module.make(played.spec, label_spec, config.agent, **given)
     updates = 1 if on_policy else config.train.updates
-    learner = learner_module.make(played.spec, agent, config.learner, iterations * updates)
+    told_critic = supervision.privileged(env)
+    learner = learner_module.make(
+        played.spec, agent, config.learner, iterations * updates, told_critic
+    )
     exam = _exam(config, env, played, agent, learner, label, expert, within)
 
     taught = teach if agent.belief_log_prob is not None else None
     if config.dense:
         taught = supervision.dense(env, taught)
+    if config.learner.privileged:
+        taught = supervision.with_task(taught)
     training = train.make(played, agent, learner, taught, config.train, within)
     key = jax.eval_shape(jax.random.key, 0)
     params = jax.eval_shape(learner.init, key).params

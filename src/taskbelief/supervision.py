@@ -23,6 +23,7 @@ from taskbelief.types import (
     EnvSpec,
     Key,
     LabelSpec,
+    Privileged,
     Reals,
     State,
     Task,
@@ -48,6 +49,8 @@ class Expert(NamedTuple):
     told: str  # the kind of label that it sees
     table: Array | None  # [K, D]: its embeddings of the training tasks
 
+
+_SILENT = Teacher(lambda memory, *_: (memory, ()))
 
 # (key, obs, state, task) -> h
 _Say = Callable[[Key, Array, State, Task], Array]
@@ -117,10 +120,32 @@ def dense(env: Env, teach: Teacher | None) -> Teacher:
     reward = getattr(env, "dense_reward", None)
     if reward is None:
         raise ValueError("dense: this environment has no dense reward; sparse_navigation has")
-    if teach is None:
-        teach = Teacher(lambda memory, *_: (memory, ()))
+    teach = teach or _SILENT
     size = env.spec.obs_dim  # an oracle's observations go on with the label
     return teach._replace(reward=lambda next_obs, task: reward(next_obs[:size], task))
+
+
+def with_task(teach: Teacher | None) -> Teacher:
+    """`teach`, or without one a teacher who says nothing else, whose labels hold the task too."""
+    return (teach or _SILENT)._replace(task=True)
+
+
+def privileged(env: Env) -> Privileged:
+    """What a privileged critic reads: the task's description, and the goal where that is of
+    another family, each as networks read a label."""
+    spec = env.spec
+    size = spec.obs_dim  # an oracle's observations go on with the label
+    task_head, goal_head = heads.label_head(spec.task), heads.label_head(spec.goal)
+    both = spec.goal != spec.task
+
+    def read(obs: Array, task: Task) -> Array:
+        obs = obs[:size]
+        told = [task_head.embed(env.describe(task), obs)]
+        if both:
+            told.append(goal_head.embed(env.goal(obs, task), obs))
+        return jnp.concatenate(told)
+
+    return Privileged(task_head.embed_dim + both * goal_head.embed_dim, read)
 
 
 def _of_this_task(kind: str) -> str:
@@ -174,7 +199,7 @@ def _pupil_of(env: Env, expert: Expert) -> Teacher:
         core, action, _ = expert.act(core, jax.tree.map(lambda leaf: leaf[None, None], inputs))
         return core, action[0].reshape(shape)
 
-    return Teacher(advise, lambda: expert.initial_core)
+    return Teacher(advise, lambda obs: expert.initial_core)
 
 
 def _action_family(spec: EnvSpec) -> LabelSpec:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 
@@ -186,6 +186,15 @@ class Env(Protocol):
         ...
 
 
+@runtime_checkable
+class HasInformativeStart(Protocol):
+    """An environment whose first observation tells something of the task."""
+
+    def start_log_likelihood(self, task: Task, obs: Array) -> Array:
+        """log p0(x0 | w) of the first observation, up to a constant that all tasks share."""
+        ...
+
+
 # ---- What an agent sees, and what only its teacher sees ---------------------------
 
 
@@ -197,6 +206,10 @@ class AgentInput(NamedTuple):
     prev_reward: Array  # [T, B]
     episode_start: Array  # [T, B] bool: the state was reset, the task and the core go on
     task_start: Array  # [T, B] bool: a new task; the core is zeroed
+    elapsed: Array  # [T, B] int32: steps since the episode began
+    # [T, B, obs_dim]: the observation that the last action led to, which a reset replaces in
+    # `obs`; None where no reset happens within a task, so that it would equal `obs`
+    reached: Array | None = None
 
 
 class Label(NamedTuple):
@@ -204,6 +217,7 @@ class Label(NamedTuple):
 
     h: Array  # [T, B, ...] in the family of the label
     reward: Array | None = None  # [T, B]: dense, to learn from in place of the sparse one
+    task: Task = None  # [T, B, ...]: the hidden task, for privileged critics; None: they are off
 
 
 class Trajectory(NamedTuple):
@@ -238,7 +252,9 @@ class ExactFilter(Protocol):
     """
 
     @property
-    def init(self) -> Callable[[], Any]: ...
+    def init(self) -> Callable[[Array], Any]:
+        """(first observation) -> belief."""
+        ...
 
     @property
     def update(self) -> Callable[[Any, Array, Array, Array, Array], Any]:
@@ -252,6 +268,13 @@ class ExactFilter(Protocol):
 
 
 # ---- Agents and learners ----------------------------------------------------------
+
+
+class Privileged(NamedTuple):
+    """What a critic may read of the task while training, as networks read it."""
+
+    size: int
+    read: Callable[[Array, Task], Array]  # (obs [obs_dim], task) -> [size]
 
 
 class Features(NamedTuple):

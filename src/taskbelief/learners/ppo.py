@@ -31,6 +31,7 @@ from taskbelief.types import (
     Learner,
     Metrics,
     Params,
+    Privileged,
     Trajectory,
 )
 
@@ -61,6 +62,9 @@ class Config:
     """weight of the critic's loss beside the actor's"""
     entropy_cost: float = 0.01
     """weight of a nat of policy entropy beside normalised advantages"""
+    privileged: bool = True
+    """while training, the value function reads the task beside the history: its description, and
+    the goal where that is of another family; acting does not"""
     learning_rate: float = 1e-3
     """of Adam"""
     learning_rate_end: float = 0.1
@@ -89,14 +93,21 @@ class _Heads(nnx.Module):
         return self.critic(features)[..., 0]
 
 
-def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: int = 1) -> Learner:
+def make(
+    spec: EnvSpec,
+    agent: Agent,
+    config: Config = Config(),
+    total_updates: int = 1,
+    privileged: Privileged | None = None,
+) -> Learner:
     """The learner for `agent`; `total_updates` is the length of the learning-rate schedule, in
-    batches.
+    batches; `privileged` is what the value function reads of the task, where
+    `config.privileged` lets it.
 
     Raises:
-      ValueError: the agent's features are random (an information bottleneck) or others than
-        those it acted on (PEARL): the probability ratio of an action would then be one of
-        different features.
+      ValueError: `config.privileged`, and there is nothing to read; or the agent's features are
+        random (an information bottleneck) or others than those it acted on (PEARL): the
+        probability ratio of an action would then be one of different features.
     """
     if agent.study is not None:
         raise ValueError(
@@ -108,8 +119,14 @@ def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: 
             "ppo does not go with an information bottleneck (agent.bottleneck_beta): the ratio of"
             " probabilities would be one of different features; svg0 does"
         )
+    if config.privileged and privileged is None:
+        raise ValueError(
+            "learner.privileged: the learner is given nothing that a critic could read"
+        )
+    privileged = privileged if config.privileged else None
     action_head = heads.action_head(spec.action)
-    network = functional(lambda rngs: _Heads(spec, _features.sizes(spec, agent), config, rngs=rngs))
+    sizes = _features.sizes(spec, agent, privileged)
+    network = functional(lambda rngs: _Heads(spec, sizes, config, rngs=rngs))
     passes = config.epochs * config.minibatches
     schedule = optax.linear_schedule(
         config.learning_rate,
@@ -150,7 +167,8 @@ def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: 
         actor_loss = jnp.mean(jax.vmap(surrogate)(ratio, advantage))
         entropy = jnp.mean(action_head.entropy(policy, key))
 
-        value = network.apply(params["heads"], features.critic, method="value")
+        critic = _features.tell(features.critic, privileged, batch)
+        value = network.apply(params["heads"], critic, method="value")
         error = jnp.square(target - value)
         scale = jnp.std(target) + 1e-6
         if config.value_clip:
@@ -182,7 +200,8 @@ def make(spec: EnvSpec, agent: Agent, config: Config = Config(), total_updates: 
         """Values and lambda-returns under the parameters that played, [T, B] each."""
         core = agent.initial_core(batch.reward.shape[1])
         _, features = agent.unroll(params["agent"], core, batch.inputs, None)
-        value = network.apply(params["heads"], features.critic, method="value")  # [T + 1, B]
+        critic = _features.tell(features.critic, privileged, batch)
+        value = network.apply(params["heads"], critic, method="value")  # [T + 1, B]
         discount = returns.discounts(
             config.gamma, batch.terminated, batch.task_end, beyond=config.bootstrap_at_task_end
         )
