@@ -34,7 +34,7 @@ import numpy as np
 from jax.extend import core
 
 from benchmarks.machine import machine
-from experiments import assembly, config, devices, memory, stop
+from experiments import assembly, command, devices, memory, placement, stop
 from experiments.assembly import Assembly
 from taskbelief import parallel, replay
 
@@ -43,35 +43,35 @@ RATES = ("acting_steps_per_s", "trained_steps_per_s", "end_to_end_steps_per_s")
 
 def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> dict[str, Any]:
     """Everything about the run that the flags `args` describe."""
-    chosen, _ = config.parse(args)
+    chosen, _ = command.parse(args)
     parts = assembly.assemble(chosen)
-    seeds = len(parts.seeds)
-    state, sums = assembly.like(parts)
-    iterate = jax.jit(assembly.iterate(parts.step), donate_argnums=(0, 1))
+    seeds, learner = len(parts.where.seeds), parts.trainer.learner
+    state, sums = placement.checkpointed(parts.placed, parts.where)
+    iterate = jax.jit(placement.iterate(parts.placed.step), donate_argnums=(0, 1))
     began = time.perf_counter()
     compiled = iterate.lower(state, sums, jax.ShapeDtypeStruct((), jnp.int32)).compile()
     compile_seconds = time.perf_counter() - began
     used = compiled.memory_analysis()
 
-    state = parts.init()
+    state = parts.placed.init()
     sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)
     # copied, because the iterations measured take the state's own memory
-    learner = jax.tree.map(jnp.copy, assembly.of_seed(parts, state.learner, 0))
-    acting = _median(lambda: parts.collect(learner.params, jax.random.key(0)), repeats)
-    batch = _batch(parts, chosen, state, learner)
-    updates = parts.iteration_updates // parts.learner.steps
+    learnt = jax.tree.map(jnp.copy, parts.where.of_seed(state.learner, 0))
+    acting = _median(lambda: parts.placed.collect(learnt.params, jax.random.key(0)), repeats)
+    batch = _batch(parts, chosen, state, learnt)
+    updates = parts.iteration_updates // learner.steps
     key = jax.random.key(1)
 
     @jax.jit
-    def learn(learner: Any, batch: Any, key: Any) -> Any:
+    def learn(learnt: Any, batch: Any, key: Any) -> Any:
         """An iteration's updates in one program, as a run has them."""
 
-        def update(learner: Any, key: Any) -> Any:
-            return parts.learner.update(learner, batch, key)
+        def update(learnt: Any, key: Any) -> Any:
+            return learner.update(learnt, batch, key)
 
-        return jax.lax.scan(update, learner, jax.random.split(key, updates))
+        return jax.lax.scan(update, learnt, jax.random.split(key, updates))
 
-    products = flops(jax.make_jaxpr(parts.learner.update)(learner, batch, key).jaxpr)
+    products = flops(jax.make_jaxpr(learner.update)(learnt, batch, key).jaxpr)
     peak = peak_flops(repeats)
 
     def iteration() -> None:
@@ -79,10 +79,10 @@ def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> d
         state, sums, _ = jax.block_until_ready(compiled(state, sums, np.int32(1)))
 
     # in turns, so that a slower moment of the machine is in both
-    turns = _turns((lambda: learn(learner, batch, key), iteration), repeats)
-    updating = statistics.median(learnt for learnt, _ in turns) / updates
+    turns = _turns((lambda: learn(learnt, batch, key), iteration), repeats)
+    updating = statistics.median(alone for alone, _ in turns) / updates
     both = statistics.median(whole for _, whole in turns)
-    outside = statistics.median(1 - learnt / whole for learnt, whole in turns)
+    outside = statistics.median(1 - alone / whole for alone, whole in turns)
     if profile is not None:
         with jax.profiler.trace(str(profile)):
             iteration()
@@ -92,20 +92,20 @@ def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> d
         "agent": chosen.agent_name,
         "learner": chosen.learner_name,
         "seeds": seeds,
-        "devices": parts.mesh.size,
+        "devices": parts.where.mesh.size,
         "envs": chosen.train.envs,
         "batch": trained,
         "steps": steps,
         "hidden": getattr(chosen.agent, "hidden", None),
-        "acting_steps_per_s": round(parts.iteration_steps / acting),
+        "acting_steps_per_s": round(parts.length.iteration_steps / acting),
         "trained_steps_per_s": round(steps * trained / updating),
-        "end_to_end_steps_per_s": round(seeds * parts.iteration_steps / both),
+        "end_to_end_steps_per_s": round(seeds * parts.length.iteration_steps / both),
         "update_ms": round(1e3 * updating, 2),
         "iteration_ms": round(1e3 * both, 2),
         "outside_update": None if seeds > 1 else round(outside, 3),
         "compile_s": round(compile_seconds, 1),
         "peak_memory_bytes": _peak_memory(used),
-        "replay_bytes": parts.needs.replay,
+        "replay_bytes": parts.placed.needs.replay,
         "update_gflop": round(products / 1e9, 3),
         "gflop_per_s": round(products / updating / 1e9, 2),
         "share_of_peak": round(products / updating / peak, 3),
@@ -130,15 +130,15 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def _batch(parts: Assembly, chosen: Any, state: Any, learner: Any) -> Any:
+def _batch(parts: Assembly, chosen: Any, state: Any, learnt: Any) -> Any:
     """What an update reads."""
     key = jax.random.key(2)
     if state.replay is None:
-        return parts.collect(learner.params, key)
-    rings = assembly.of_seed(parts, state.replay, 0)
+        return parts.placed.collect(learnt.params, key)
+    rings = parts.where.of_seed(state.replay, 0)
 
     def sample(rings: Any) -> Any:
-        return parallel.deal(replay.sample(rings, key, chosen.train.batch), parts.mesh, 1)
+        return parallel.deal(replay.sample(rings, key, chosen.train.batch), parts.where.mesh, 1)
 
     return jax.jit(sample)(rings)
 

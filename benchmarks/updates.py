@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks import machine
 from experiments import devices, stop
-from taskbelief import parallel, supervision, train
+from taskbelief import parallel, problem, train, trainer
 from taskbelief.agents import baseline
 from taskbelief.envs.sparse_navigation import SparseNavigation
 from taskbelief.learners import svg0
@@ -58,15 +58,15 @@ class Ours(NamedTuple):
 
 def ours(steps: int, batch: int, hidden: int) -> Ours:
     env = SparseNavigation(episode_steps=_EPISODE_STEPS, episodes=steps // _EPISODE_STEPS)
-    label, teach = supervision.teacher(env, "description")
-    agent = baseline.make(env.spec, label, baseline.Config(hidden=hidden, separate_cores=True))
+    posed = problem.make(env)
+    agent = baseline.make(posed, baseline.Config(hidden=hidden, separate_cores=True))
     config = svg0.Config(actor_hidden=hidden, critic_hidden=hidden)
-    learner = svg0.make(env.spec, agent, config, total_updates=1_000_000)
+    learner = svg0.make(posed, agent, config, total_updates=1_000_000)
     parts = devices.usual_parts()
     sizes = train.Config(envs=batch, batch=batch, replay_rows=batch, warmup=1, shards=parts)
     init_key, play_key = jax.random.split(jax.random.key(0))
     state = learner.init(init_key)
-    collect = jax.jit(train.make(env, agent, learner, teach, sizes).collect)
+    collect = jax.jit(trainer.make(posed, agent, learner, sizes).collect)
     return Ours(agent, config, learner, state, collect(state.params, play_key), parts)
 
 

@@ -24,7 +24,6 @@ import numpy as np
 
 from experiments import evaluate, stop
 from experiments.evaluate import Trained
-from taskbelief import comparison
 from taskbelief.types import Params, Probabilities
 
 
@@ -36,20 +35,20 @@ def measure(run: Path, num: int) -> list[dict[str, Any]]:
 def _measure(run: Path, kept: list[Trained], num: int) -> dict[str, Any]:
     """`kept`: of one seed, oldest first."""
     parts, newest = kept[-1].parts, kept[-1].params
-    compare = comparison.make(parts.env, parts.agent, parts.learner, parts.label)
+    compare = parts.trainer.compare
     if compare is None:
         stop.wrong_usage(
             f"{run}: its agent with label {parts.label} has no belief that can be held against the"
             " exact posterior"
         )
-    tasks = jax.tree.map(lambda leaf: leaf[:num], evaluate.holdout(parts))
+    tasks = jax.tree.map(lambda leaf: leaf[:num], parts.exam.holdout)
     compiled = jax.jit(compare)
 
     def divergence(params: Params) -> np.ndarray:
         """[T, K]; the same histories each time."""
         return np.asarray(compiled(params, newest, tasks, jax.random.key(0)))
 
-    untrained = parts.learner.init(jax.random.key(kept[-1].seed)).params
+    untrained = parts.trainer.learner.init(jax.random.key(kept[-1].seed)).params
     learned = [(0, divergence(untrained))]
     learned += [(each.about["env_steps"], divergence(each.params)) for each in kept]
     last = learned[-1][1]

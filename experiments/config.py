@@ -1,36 +1,27 @@
-"""What a run is made of, and the command line that says so.
-
-The command line is derived from the dataclasses: first the names (which environment, agent,
-learner and preset), which decide what other flags there are; then every field as a flag.
-"""
+"""What a run is made of, and how that is kept in its config.json."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import difflib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import jax
-import tyro
-
-from experiments import devices, memory, presets, stop
-from taskbelief import registry, supervision, train
-from taskbelief.networks import cores
+from experiments import devices, presets, stop
+from taskbelief import registry, train
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """All that decides the numbers of a run: equal configs give equal bits."""
 
-    env_name: Annotated[str, tyro.conf.arg(name="env")]
+    env_name: str
     """environment"""
-    agent_name: Annotated[str, tyro.conf.arg(name="agent")]
+    agent_name: str
     """what becomes of the history"""
-    learner_name: Annotated[str, tyro.conf.arg(name="learner")]
+    learner_name: str
     """what becomes of the features"""
     env: Any  # the environment's dataclass of settings
     agent: Any  # the agent's Config
@@ -68,37 +59,6 @@ class RunConfig:
     posterior (KL in nats per step); 0: none"""
 
 
-@dataclass(frozen=True)
-class Options:
-    """Where a run lives and how it is kept; changes none of its numbers."""
-
-    out: Path | None = None
-    """directory to create for the run [runs/<env>-<agent>-<learner>-s<seed>-<time>]"""
-    resume: Path | None = None
-    """directory of a run to continue, bit for bit, with the config it was started with"""
-    checkpoint_minutes: float = 3.0
-    """minutes between checkpoints; one more is made at the end, on SIGTERM and on Ctrl-C"""
-    keep: int = 2
-    """checkpoints kept"""
-    cache: Path = Path("~/.cache/taskbelief/xla")
-    """directory of compiled programs, so that the next start is fast; "off" for none"""
-    distributed: bool = False
-    """one of several processes, on as many hosts, that train together: all are started with the
-    same flags. On SLURM and Cloud TPU they find each other; elsewhere the next three say how"""
-    coordinator: str = ""
-    """HOST:PORT of process 0"""
-    processes: int = 0
-    """how many there are"""
-    process: int = -1
-    """which of them this is, from 0"""
-
-
-@dataclass(frozen=True)
-class _Command:
-    config: Annotated[RunConfig, tyro.conf.arg(name="")]
-    options: Annotated[Options, tyro.conf.arg(name="")]
-
-
 _GROUPS = ("env", "agent", "learner", "train")
 
 
@@ -109,7 +69,7 @@ def default(env: str, agent: str, learner: str, size: str) -> RunConfig:
       ValueError: an unknown name, or a departure that fits no field.
     """
     groups = {
-        "env": registry.find("envs", env).make,
+        "env": registry.factory(env),
         "agent": registry.find("agents", agent).Config,
         "learner": registry.find("learners", learner).Config,
         "train": train.Config,
@@ -124,191 +84,9 @@ def default(env: str, agent: str, learner: str, size: str) -> RunConfig:
     return RunConfig(env, agent, learner, preset=size, **made.pop(""), **made)
 
 
-def parse(args: Sequence[str]) -> tuple[RunConfig, Options]:
-    """The command line. Ends the program with status 2 where it makes no sense."""
-    names, args = _names(args)
-    if names.resume is None:
-        start = default(names.env, names.agent, names.learner, names.preset)
-        description = f"{_FIRST}\n\n{about(start)}\n\n{_HELP}"
-    else:
-        start = load(names.resume)
-        given = {"env_name": names.env, "agent_name": names.agent, "learner_name": names.learner}
-        given["preset"] = names.preset
-        _refuse_difference(start, dataclasses.replace(start, **_given(given)), names.resume)
-        description = f"{_FIRST}\n\n{_HELP}"
-    command = tyro.cli(
-        _Command,
-        default=_Command(start, Options()),
-        args=args,
-        prog="python -m experiments.run",
-        description=description,
-        use_underscores=True,
-        config=(tyro.conf.FlagConversionOff,),
-    )
-    config, options = command.config, command.options
-    _check(config, options)
-    if options.resume is not None:
-        _refuse_difference(start, config, options.resume)
-    return config, options
-
-
-_FIRST = "Trains a recurrent agent to infer hidden tasks, and evaluates it on tasks it never saw."
-_HELP = (
-    "Exit status: 0 done, 1 failed, 2 wrong usage, 130 / 143 stopped by Ctrl-C / SIGTERM after"
-    " a checkpoint (--resume continues). --core, --condition and --bottleneck-beta are short for"
-    " --agent.core, --agent.condition and --agent.bottleneck_beta."
-    " Work is divided among all devices, of a CPU its cores, as far as --train.shards can be."
-)
-
-
-def about(config: RunConfig) -> str:
-    """One line: what the preset makes of the environment, against its full size."""
-    full, test = type(config.env)(), config.env.at_test()
-    changed = ", ".join(
-        f"{name}={getattr(config.env, name)!r} (full: {getattr(full, name)!r})"
-        for name in _fields(full)
-        if getattr(config.env, name) != getattr(full, name)
-    )
-    size = f"but for {changed}" if changed else "in full size"
-    help_ = [name for name in _fields(full) if getattr(config.env, name) != getattr(test, name)]
-    without = f" Evaluations are without {' and '.join(help_)}." if help_ else ""
-    return f"Preset {config.preset}: {config.env_name} {size}.{without}"
-
-
-def _names(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """First stage: what decides which flags there are; (names, arguments left for tyro)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.run", allow_abbrev=False, add_help=False, exit_on_error=False
-    )
-    for name in ("env", "agent", "learner", "preset", "label", "core"):
-        parser.add_argument(f"--{name}")
-    parser.add_argument("--resume", type=Path)
-    try:
-        names, _ = parser.parse_known_args(args)
-    except argparse.ArgumentError as error:
-        stop.wrong_usage(str(error))
-    given = vars(names).items()
-    check_names({name: [value] for name, value in given if value is not None})
-    if names.label and names.agent and not uses_label(names.agent):
-        stop.wrong_usage(
-            f"--label {names.label}: {names.agent} learns from reward alone; choose an agent that"
-            f" uses labels ({', '.join(filter(uses_label, registry.names('agents')))})"
-        )
-    if names.resume is None:
-        names.env = names.env or "numpad"
-        names.agent = names.agent or "aux_head"
-        names.learner = names.learner or "svg0"
-        names.preset = names.preset or ("cpu" if jax.default_backend() == "cpu" else "paper")
-    return names, [_long(arg) for arg in args]
-
-
 def uses_label(agent: str) -> bool:
     """Whether labels mean anything to the agent of that name."""
-    return getattr(registry.find("agents", agent), "USES_LABEL", False)
-
-
-def check_names(given: Mapping[str, Sequence[str]]) -> None:
-    """Ends the program where a name in one of the lists {flag: names} is not known."""
-    allowed = {
-        "env": registry.names("envs"),
-        "agent": registry.names("agents"),
-        "learner": registry.names("learners"),
-        "preset": presets.SIZES,
-        "label": ("", *supervision.KINDS),
-        "core": tuple(cores.CORES),
-    }
-    for name, choices in allowed.items():
-        for value in given.get(name, ()):
-            if value not in choices:
-                named = [choice for choice in choices if choice]
-                stop.wrong_usage(f"unknown --{name} {value!r}: {_choose(value, named)}")
-
-
-# flags with a short form, that not every agent has
-_SHORT = {
-    "--core": "--agent.core",
-    "--condition": "--agent.condition",
-    "--bottleneck-beta": "--agent.bottleneck_beta",
-    "--bottleneck_beta": "--agent.bottleneck_beta",
-    "--num-seeds": "--num_seeds",
-    "--replay-memory": "--replay_memory",
-}
-
-
-def _long(arg: str) -> str:
-    flag, equals, value = arg.partition("=")
-    return _SHORT.get(flag, flag) + equals + value
-
-
-def _choose(value: str, choices: Sequence[str]) -> str:
-    near = difflib.get_close_matches(value, choices, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"choose from {', '.join(choices)}{hint}"
-
-
-def _check(config: RunConfig, options: Options) -> None:
-    """What the types alone do not say."""
-    if config.agent_name == "oracle" and config.expert:
-        stop.wrong_usage(f"--expert {config.expert}: an oracle needs no expert; drop it")
-    if config.label == "task_embedding" and not config.expert:
-        stop.wrong_usage(
-            "--label task_embedding needs --expert RUN: a run of --agent oracle"
-            " --condition embedding on this environment"
-        )
-    if config.expert and config.label not in ("expert_action", "task_embedding"):
-        stop.wrong_usage(
-            f"--expert goes with --label expert_action or task_embedding, not {config.label}"
-        )
-    core = getattr(config.agent, "core", None)
-    if core is not None and core not in cores.CORES:
-        stop.wrong_usage(f"unknown --agent.core {core!r}: {_choose(core, tuple(cores.CORES))}")
-    counts = ("steps", "rows", "evaluation_tasks", "num_seeds")
-    sizes = {name: getattr(config, name) for name in counts}
-    sizes |= {f"train.{name}": value for name, value in dataclasses.asdict(config.train).items()}
-    sizes["keep"] = options.keep
-    for name, value in sizes.items():
-        if value < 1:
-            stop.wrong_usage(f"--{name} {value}: must be at least 1")
-    for name in ("seed", "evaluations", "belief_tasks"):
-        if getattr(config, name) < 0:
-            stop.wrong_usage(f"--{name} {getattr(config, name)}: must not be negative")
-    memory.parse(config.replay_memory)
-    if options.distributed and options.out is None and options.resume is None:
-        stop.wrong_usage(
-            "--distributed needs --out or --resume: a directory that all processes can see"
-        )
-    made, rows = config.train.envs, config.train.replay_rows
-    if rows % made or rows < made * config.train.warmup:
-        stop.wrong_usage(
-            f"--train.replay_rows {rows}: must be a multiple of --train.envs {made} and hold"
-            f" --train.warmup {config.train.warmup} times as many"
-        )
-
-
-def join(args: Sequence[str]) -> None:
-    """Joins the other processes, if the flags say that there are any; alone on a CPU, takes its
-    cores for devices. Before anything else: it decides what devices there are."""
-    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, exit_on_error=False)
-    parser.add_argument("--distributed")
-    parser.add_argument("--coordinator")
-    parser.add_argument("--processes", type=int)
-    parser.add_argument("--process", type=int)
-    try:
-        given, _ = parser.parse_known_args(args)
-    except argparse.ArgumentError as error:
-        stop.wrong_usage(str(error))
-    where = given.coordinator, given.processes, given.process
-    if given.distributed is None or given.distributed.lower() != "true":
-        if any(part is not None for part in where):
-            stop.wrong_usage("--coordinator, --processes and --process go with --distributed True")
-        devices.from_cores()
-        return
-    if any(part is None for part in where) and any(part is not None for part in where):
-        stop.wrong_usage("--coordinator, --processes and --process: all three, or none of them")
-    try:
-        jax.distributed.initialize(*where)
-    except (ValueError, RuntimeError) as error:
-        stop.failed(f"--distributed: {error}")
+    return registry.find("agents", agent).Config().needs.label
 
 
 # ---- to and from a run's config.json ----------------------------------------------
@@ -337,8 +115,6 @@ def from_json(values: Mapping[str, Any]) -> RunConfig:
 
 def load(run: Path) -> RunConfig:
     """The config of the run in directory `run`; ends the program where there is none."""
-    import json
-
     path = run / "config.json"
     if not path.is_file():
         stop.wrong_usage(f"{run} is not a run: it has no config.json")
@@ -358,16 +134,6 @@ def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def _refuse_difference(saved: RunConfig, asked: RunConfig, run: Path) -> None:
-    different = differences(saved, asked)
-    if different:
-        listed = ", ".join(
-            f"--{flag.removesuffix('_name')} is {was} there, {now} here"
-            for flag, (was, now) in different.items()
-        )
-        stop.wrong_usage(f"{run} was started with another config: {listed}")
-
-
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
@@ -384,11 +150,3 @@ def _untuple(like: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         name: tuple(value) if isinstance(getattr(like, name, None), tuple) else value
         for name, value in values.items()
     }
-
-
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _fields(settings: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(settings))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 
 import jax
 
@@ -29,6 +30,16 @@ def from_cores() -> None:
         return
     with contextlib.suppress(RuntimeError):  # JAX has its devices
         jax.config.update("jax_num_cpu_devices", cores())
+
+
+def use_cache(cache: Path) -> None:
+    """Keeps compiled programs in the directory `cache`, unless the environment names another."""
+    if str(cache) != "off" and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        # XLA divides work by the cores it may use when it compiles, which JAX's key does not
+        # know: what one core compiled runs a third slower on two
+        where = cache.expanduser() / f"{cores()}-cores"
+        jax.config.update("jax_compilation_cache_dir", str(where))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def usual_parts() -> int:

@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments import assembly, checkpoint, config, stop
+from experiments import assembly, checkpoint, command, config, devices, exam, placement, stop
 from experiments.assembly import Assembly
 from experiments.checkpoint import Checkpoint
 from experiments.config import RunConfig
-from taskbelief import rollout
-from taskbelief.types import Key, Params, Task, Trajectory
+from taskbelief.types import Params, Task, Trajectory
 
 
 def main() -> None:
@@ -33,10 +32,10 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="directory of the run")
     parser.add_argument("--json", action="store_true", help="print one line of JSON for each seed")
     parser.add_argument(
-        "--cache", type=Path, default=config.Options.cache, help="as in experiments.run"
+        "--cache", type=Path, default=command.Options.cache, help="as in experiments.run"
     )
     arguments = parser.parse_args()
-    assembly.use_cache(arguments.cache)
+    devices.use_cache(arguments.cache)
     for found in evaluate(arguments.run):
         if arguments.json:
             print(json.dumps(found))
@@ -63,7 +62,7 @@ def load(run: Path) -> list[Trained]:
     there is none."""
     chosen = config.load(run)
     parts = assembly.assemble(chosen)
-    found = checkpoint.newest_good(run, assembly.like(parts))
+    found = checkpoint.newest_good(run, _like(parts))
     if found is None:
         stop.failed(f"{run} has no checkpoint yet")
     return _of_seeds(chosen, parts, found)
@@ -73,25 +72,29 @@ def load_all(run: Path) -> list[list[Trained]]:
     """Likewise of all good checkpoints, oldest first: how the run came to what it is."""
     chosen = config.load(run)
     parts = assembly.assemble(chosen)
-    found = [_of_seeds(chosen, parts, each) for each in checkpoint.good(run, assembly.like(parts))]
+    found = [_of_seeds(chosen, parts, each) for each in checkpoint.good(run, _like(parts))]
     if not found:
         stop.failed(f"{run} has no good checkpoint")
     return found[::-1]
 
 
+def _like(parts: Assembly) -> Any:
+    return placement.checkpointed(parts.placed, parts.where)
+
+
 def _of_seeds(chosen: RunConfig, parts: Assembly, found: Checkpoint) -> list[Trained]:
     alone = parts
-    if len(parts.seeds) > 1:
+    if len(parts.where.seeds) > 1:
         alone = assembly.assemble(dataclasses.replace(chosen, num_seeds=1))
     return [
         Trained(
             seed,
             alone,
-            assembly.of_seed(parts, found.state[0].learner.params, number),
+            parts.where.of_seed(found.state[0].learner.params, number),
             found.path,
             found.about,
         )
-        for number, seed in enumerate(parts.seeds)
+        for number, seed in enumerate(parts.where.seeds)
     ]
 
 
@@ -105,40 +108,26 @@ def about_runs(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def holdout(parts: Assembly) -> Task:
-    """The hold-out tasks that evaluations use, [K, ...]."""
-    return jax.tree.map(lambda leaf: leaf[parts.train_tasks :], parts.tasks)
-
-
 def play(trained: Trained) -> tuple[Task, Trajectory]:
     """The hold-out tasks that evaluations use, [K, ...], and a meta-episode on each."""
-    parts, params = trained.parts, trained.params
-    tasks = holdout(parts)
-
-    @jax.jit
-    def collect(params: Params, tasks: Task, key: Key) -> Trajectory:
-        return rollout.collect(
-            parts.played,
-            tasks,
-            key,
-            lambda core, inputs, _: parts.learner.act(params, core, inputs, None),
-            parts.agent.initial_core(rollout.batch_size(tasks)),
-        )
-
-    return tasks, collect(params, tasks, jax.random.key(0))
+    tasks = trained.parts.exam.holdout
+    play = jax.jit(trained.parts.trainer.play)
+    return tasks, play(trained.params, tasks, jax.random.key(0))
 
 
 def evaluate(run: Path) -> list[dict[str, Any]]:
     """For each seed, scores named as in metrics.csv, with the checkpoint they are of."""
     trained = load(run)
-    references = assembly.references_of(trained[0].parts.env, run)
+    references = exam.references_of(trained[0].parts.env, run)
     return [
         {
             "checkpoint": str(path),
             "seed": seed,
             "iteration": about["iteration"],
             "env_steps": about["env_steps"],
-            **assembly.scores(parts, references, jax.device_get(parts.evaluate(params))),
+            **exam.scores(
+                parts.trainer, parts.exam, references, jax.device_get(parts.exam.evaluate(params))
+            ),
             "params_sha256": params_sha256(params),
         }
         for seed, parts, params, path, about in trained

@@ -1,6 +1,6 @@
-"""Where metrics go: metrics.csv, TensorBoard events, and the screen.
+"""Where metrics go: metrics.csv and TensorBoard events.
 
-All three use the same names. A row is {name: value}; names that a row lacks stay empty.
+Both use the same names. A row is {name: value}; names that a row lacks stay empty.
 """
 
 from __future__ import annotations
@@ -8,13 +8,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore
@@ -99,29 +96,3 @@ def _open_new(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, st
 
 def _text(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.7g}"
-
-
-# ---- the screen -------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def screen(total: int, done: int) -> Iterator[tuple[Callable, Callable]]:
-    """Gives `show(done, text)` for the progress bar and `say(line)` for lines above it.
-
-    `done` of `total` are agent steps. There is no bar where the output is no terminal.
-    """
-    console = Console(highlight=False, soft_wrap=True)
-    if not sys.stdout.isatty():
-        yield lambda done, text: None, lambda line: print(line, flush=True)
-        return
-    columns = (
-        TextColumn("{task.percentage:>3.0f} %"),
-        BarColumn(max(6, console.width - 80)),
-        TextColumn("{task.fields[text]}"),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("", total=total, completed=done, text="")
-        yield (
-            lambda done, text: progress.update(bar, completed=done, text=text),
-            lambda line: console.print(line, markup=False),
-        )

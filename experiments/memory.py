@@ -30,7 +30,7 @@ def parse(text: str) -> int | None:
     return int(size)
 
 
-class Needs(NamedTuple):
+class Footprint(NamedTuple):
     """Bytes on one device."""
 
     replay: int
@@ -68,7 +68,7 @@ def room(devices: Sequence[jax.Device]) -> int | None:
     return None if limit is None else limit - stats.get("bytes_in_use", 0)
 
 
-def check(wanted: Needs, devices: Sequence[jax.Device]) -> str:
+def check(wanted: Footprint, devices: Sequence[jax.Device]) -> str:
     """One line that says what this process's devices need; ends the program where it cannot fit."""
     free, total = room(devices), sum(wanted)
     said = f"Each device will hold: {wanted}"

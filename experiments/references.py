@@ -21,14 +21,15 @@ import functools
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 import taskbelief
-from taskbelief import explorer, rollout
+from taskbelief import explorer, registry, rollout, types
 from taskbelief.rollout import Scripted
-from taskbelief.types import Array, Env, Key, Task
+from taskbelief.types import Array, Env, HasExpert, HasIndependentArms, HasLikelihood, Key, Task
 
 FILE = Path(__file__).parent / "results" / "references.json"
 
@@ -41,30 +42,25 @@ def references(env: Env) -> dict:
 
     `references(env)["holdout"]["expert"]["mean"]` is the mean return over hold-out tasks.
     """
-    wanted = identity(env.at_test())
+    wanted = identity(types.at_test(env))
     for entry in load():
         if {field: entry[field] for field in wanted} == wanted:
             return entry
-    return measure(env.at_test())
+    return measure(types.at_test(env))
 
 
 def score(returns: float, env: Env, split: str = "holdout") -> float:
     """`returns` normalised: 0 is the random policy, 1 the expert, over the same tasks."""
     entry = references(env)[split]
     if "expert" not in entry:
-        raise ValueError(f"{name_of(env)} has no expert to normalise by")
+        raise ValueError(f"{registry.name_of(env)} has no expert to normalise by")
     random, expert = entry["random"]["mean"], entry["expert"]["mean"]
     return (returns - random) / (expert - random)
 
 
-def name_of(env: Env) -> str:
-    """The name that `taskbelief.make` knows `env` by: its module's."""
-    return type(env).__module__.rsplit(".", 1)[-1]
-
-
-def identity(env: Env) -> dict:
+def identity(env: Any) -> dict:
     """What an entry is found by: name and settings."""
-    return {"env": name_of(env), "settings": dataclasses.asdict(env)}  # pyright: ignore
+    return {"env": registry.name_of(env), "settings": dataclasses.asdict(env)}
 
 
 def load() -> list[dict]:
@@ -83,10 +79,11 @@ def save(entry: dict) -> None:
 def policies(env: Env) -> dict[str, Scripted]:
     """The reference policies that `env` has."""
     found = {"random": rollout.uniform_random(env.spec)}
-    if env.spec.has_expert:
+    if isinstance(env, HasExpert):
         found["expert"] = rollout.expert(env)
-        found["explorer"] = explorer.explorer(env)
-    if name_of(env) == "bandit":
+        if isinstance(env, HasLikelihood):
+            found["explorer"] = explorer.explorer(env)
+    if isinstance(env, HasIndependentArms) and isinstance(env, HasExpert):
         found["thompson"] = explorer.thompson(env)
         found["ucb"] = explorer.upper_confidence(env)
         found["gittins"] = explorer.gittins(env)
@@ -127,7 +124,7 @@ def main() -> None:
     for name in [arguments.env] if arguments.env else taskbelief.environments():
         env = taskbelief.make(name, **{field: _value(v) for field, v in settings.items()})
         start = time.perf_counter()
-        entry = measure(env.at_test())
+        entry = measure(types.at_test(env))
         save(entry)
         print(f"{name} ({time.perf_counter() - start:.0f} s)")
         for split in ("train", "holdout"):

@@ -9,14 +9,8 @@ In the run's directory: config.json, metrics.csv, TensorBoard events, curves.png
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import importlib.metadata
-import json
 import os
-import platform
-import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,11 +23,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import taskbelief
-from experiments import assembly, checkpoint, config, figures, hosts, loggers, memory, stop
+from experiments import (
+    assembly,
+    checkpoint,
+    command,
+    devices,
+    exam,
+    figures,
+    folder,
+    hosts,
+    loggers,
+    memory,
+    placement,
+    screen,
+    stop,
+)
 from experiments.assembly import Assembly
-from experiments.config import Options, RunConfig
-from taskbelief import evaluation
+from experiments.command import Options
+from experiments.config import RunConfig
 from taskbelief.evaluation import References
 
 _CALL_SECONDS = 1.0  # of compiled work between two looks at clocks and signals
@@ -41,18 +48,18 @@ _CALL_SECONDS = 1.0  # of compiled work between two looks at clocks and signals
 
 def main(args: Sequence[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
-    config.join(args)
-    chosen, options = config.parse(args)
-    assembly.use_cache(options.cache)
+    command.join(args)
+    chosen, options = command.parse(args)
+    devices.use_cache(options.cache)
     with contextlib.ExitStack() as stack:
         if not hosts.first():  # one process speaks for all
             silence = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stdout(silence))
-        print(config.about(chosen))
+        print(command.about(chosen))
         parts = assembly.assemble(chosen)
-        print(memory.check(parts.needs, parts.mesh.local_devices))
-        run = _create(chosen, options, args) if options.resume is None else options.resume
-        stack.enter_context(_locked(run))
+        print(memory.check(parts.placed.needs, parts.where.mesh.local_devices))
+        run = folder.create(chosen, options, args) if options.resume is None else options.resume
+        stack.enter_context(folder.locked(run))
         signals = stack.enter_context(_signals())
         try:
             _train(chosen, options, parts, run, signals)
@@ -78,21 +85,21 @@ class Compiled(NamedTuple):
 def _compile(parts: Assembly, run: Path) -> Compiled:
     """Compiles training and evaluation side by side; finds or measures the references."""
     start = time.perf_counter()
-    state, sums = like = assembly.like(parts)
+    state, sums = like = placement.checkpointed(parts.placed, parts.where)
     num = jax.ShapeDtypeStruct((), jnp.int32)
-    iterate = jax.jit(assembly.iterate(parts.step), donate_argnums=(0, 1))
+    iterate = jax.jit(placement.iterate(parts.placed.step), donate_argnums=(0, 1))
     zero = jax.jit(
         lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums),
         out_shardings=jax.tree.map(lambda leaf: leaf.sharding, sums),
     )
     lowered = (
         iterate.lower(state, sums, num),
-        parts.evaluate.lower(state.learner.params),
-        parts.init.lower(),
+        parts.exam.evaluate.lower(state.learner.params),
+        parts.placed.init.lower(),
     )
     with ThreadPoolExecutor() as pool:
         compiling = [pool.submit(program.compile) for program in lowered]
-        finding = pool.submit(assembly.references_of, parts.env, run)
+        finding = pool.submit(exam.references_of, parts.env, run)
         iterate, evaluate, init = (program.result() for program in compiling)
         references = finding.result()
     seconds = time.perf_counter() - start
@@ -106,9 +113,9 @@ def _train(
     compiled = _compile(parts, run)
     state, sums, about, saved = _start(compiled, run)
     iteration = about["iteration"]
-    print(_introduction(compiled), flush=True)
+    print(screen.introduction(compiled.references["holdout"], compiled.seconds), flush=True)
 
-    rows, evaluations = schedule(parts.iterations, chosen.rows, chosen.evaluations)
+    rows, evaluations = schedule(parts.length.iterations, chosen.rows, chosen.evaluations)
     columns = _columns(parts, compiled)
     began, earlier = time.perf_counter(), about["wall_seconds"]
     last_save = began
@@ -123,18 +130,18 @@ def _train(
         return checkpoint.save(run, iteration, (state, sums), about, options.keep)
 
     def steps(iteration: int) -> int:
-        return parts.warmup_steps + iteration * parts.iteration_steps
+        return parts.length.warmup_steps + iteration * parts.length.iteration_steps
 
     resume_from = None if saved is None else iteration
     with (
-        loggers.files(run, columns, parts.seeds, resume_from) as write,
-        loggers.screen(steps(parts.iterations), steps(iteration)) as (show, say),
+        loggers.files(run, columns, parts.where.seeds, resume_from) as write,
+        screen.bar(steps(parts.length.iterations), steps(iteration)) as (show, say),
     ):
-        say(_table(*_TITLES))
+        say(screen.table(*screen.TITLES))
 
         def log(row: dict[str, float], of_seeds: Sequence[dict[str, float]]) -> None:
             """`row`: what all seeds share. The screen has the means."""
-            for seed, own in zip(parts.seeds, of_seeds, strict=True):
+            for seed, own in zip(parts.where.seeds, of_seeds, strict=True):
                 write({"seed": seed, **row, **own})
             means = {name: float(np.mean([own[name] for own in of_seeds])) for name in of_seeds[0]}
             latest.update(row | means)
@@ -144,11 +151,11 @@ def _train(
             found = _evaluate(parts, compiled, state)
             row |= {"time/wall_seconds": wall(), "time/compile_seconds": compiled.seconds}
             log(row, found)
-            say(_line(latest))
+            say(screen.line(latest))
         signals.training = True
         call = 1  # iterations in the next call
         stopping = 0  # the signal to stop
-        while iteration < parts.iterations and not stopping:
+        while iteration < parts.length.iterations and not stopping:
             target = rows[np.searchsorted(rows, iteration, side="right")]
             num = min(call, int(target) - iteration)
             called = time.perf_counter()
@@ -163,27 +170,30 @@ def _train(
                 done = iteration - int(rows[np.searchsorted(rows, iteration) - 1])
                 found = [
                     {f"train/{name}": float(total) / done for name, total in own.items()}
-                    for own in _of_seeds(parts, totals)
+                    for own in parts.where.each(totals)
                 ]
                 if iteration in evaluations:
                     evaluated = _evaluate(parts, compiled, state)
                     found = [own | more for own, more in zip(found, evaluated, strict=True)]
-                done = (iteration - row_start) * len(parts.seeds)
+                done = (iteration - row_start) * len(parts.where.seeds)
                 row = {
                     "iteration": iteration,
                     "env_steps": steps(iteration),
                     "time/wall_seconds": wall(),
                     "time/compile_seconds": compiled.seconds,
-                    "time/env_steps_per_second": done * parts.iteration_steps / row_seconds,
+                    "time/env_steps_per_second": done * parts.length.iteration_steps / row_seconds,
                     "time/updates_per_second": done * parts.iteration_updates / row_seconds,
                 }
                 log(row, found)
                 sums = compiled.zero()
                 row_seconds, row_start = 0.0, iteration
             pace = (wall() - earlier) / (iteration - about["iteration"])
-            show(steps(iteration), _status(latest, pace * (parts.iterations - iteration)))
+            show(
+                steps(iteration),
+                screen.status(latest, pace * (parts.length.iterations - iteration)),
+            )
             if iteration in evaluations and hosts.first():
-                say(_line(latest))
+                say(screen.line(latest))
                 figures.curves(run)
             # clocks and signals differ between processes, and what follows must not
             call, due, stopping = hosts.agree(
@@ -200,7 +210,7 @@ def _train(
         signals.received = stopping
         print(f"Stopped by {signal.Signals(stopping).name}; --resume {run} continues.")
     else:
-        print(f"Done in {_duration(wall())}: {run}/curves.png, {run}/metrics.csv")
+        print(f"Done in {screen.duration(wall())}: {run}/curves.png, {run}/metrics.csv")
 
 
 def _start(compiled: Compiled, run: Path) -> tuple[Any, Any, dict[str, Any], Path | None]:
@@ -223,22 +233,22 @@ def schedule(iterations: int, rows: int, evaluations: int) -> tuple[np.ndarray, 
     return np.unique([*spread(rows), *evaluated]), set(evaluated.tolist())
 
 
-def _of_seeds(parts: Assembly, tree: Any) -> list[Any]:
-    return [assembly.of_seed(parts, tree, number) for number in range(len(parts.seeds))]
-
-
 def _evaluate(parts: Assembly, compiled: Compiled, state: Any) -> list[dict[str, float]]:
     """What an evaluation found, for each seed."""
     played = jax.device_get(compiled.evaluate(state.learner.params))
-    return [assembly.scores(parts, compiled.references, own) for own in _of_seeds(parts, played)]
+    return [
+        exam.scores(parts.trainer, parts.exam, compiled.references, own)
+        for own in parts.where.each(played)
+    ]
 
 
 def _columns(parts: Assembly, compiled: Compiled) -> list[str]:
     """All names of a run's metrics, known before it starts."""
     state, sums = compiled.like
-    played = jax.eval_shape(parts.evaluate, state.learner.params)
+    played = jax.eval_shape(parts.exam.evaluate, state.learner.params)
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape), played)
-    found = assembly.scores(parts, compiled.references, assembly.of_seed(parts, empty, 0))
+    one = parts.where.of_seed(empty, 0)
+    found = exam.scores(parts.trainer, parts.exam, compiled.references, one)
     return [
         "seed",
         "iteration",
@@ -264,140 +274,7 @@ def _stop_if_not_finite(
         stop.failed(f"{bad[0]}{more} is not finite at step {steps:,}; {last}")
 
 
-# ---- what the screen says ---------------------------------------------------------
-
-_WIDTHS = (11, 22, 7, 10, 8, 7)
-_TITLES = ("steps", "hold-out score", "train", "belief NLL", "steps/s", "time")
-
-
-def _introduction(compiled: Compiled) -> str:
-    done = f"Compiled in {compiled.seconds:.0f} s."
-    found = compiled.references["holdout"]
-    if found is None:
-        return (
-            f"{done} No scripted expert earns more than random actions here: returns stand for"
-            " scores."
-        )
-    lines = [f"{done} Hold-out returns, and the scores they stand for:"]
-    policies = {
-        "random actions": found.random,
-        "explorer (infers the task exactly)": found.explorer,
-        "expert (knows the task)": found.expert,
-    }
-    for name, value in policies.items():
-        if value is not None:
-            lines.append(f"  {name:34} {value:8.2f} {evaluation.normalise(value, found):8.2f}")
-    return "\n".join(lines)
-
-
-def _line(row: dict[str, float]) -> str:
-    """One evaluation, under `_TITLES`."""
-    score, train, belief = "-", f"{row['eval/train/return']:.2f}", "-"
-    if "eval/train/score" in row:
-        train = f"{row['eval/train/score']:.3f}"
-    if "eval/holdout/score" in row:
-        low, high = row["eval/holdout/score_low"], row["eval/holdout/score_high"]
-        score = f"{row['eval/holdout/score']:.3f} [{low:.3f}, {high:.3f}]"
-    elif "eval/holdout/return" in row:
-        score = f"{row['eval/holdout/return']:.2f}"
-    for split in ("train", "holdout"):
-        if f"eval/{split}/label_nll" in row:
-            belief = f"{row[f'eval/{split}/label_nll']:.2f}"
-    measured = row.get("time/env_steps_per_second")
-    speed = "-" if measured is None else f"{measured:,.0f}"
-    time = _duration(row["time/wall_seconds"])
-    steps = f"{row['env_steps']:,}"
-    return _table(steps, score, train, belief, speed, time)
-
-
-def _table(*cells: str) -> str:
-    return "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
-
-
-def _status(row: dict[str, float], left: float) -> str:
-    """Beside the progress bar."""
-    parts = []
-    if "time/env_steps_per_second" in row:
-        parts.append(f"{row['time/env_steps_per_second']:,.0f} steps/s")
-    parts.append(f"{_duration(left)} left")
-    for split, word in (("holdout", "hold-out"), ("train", "train")):
-        if f"eval/{split}/score" in row:
-            parts.append(f"{word} {row[f'eval/{split}/score']:.3f}")
-    if "train/belief_nll" in row:
-        parts.append(f"belief {row['train/belief_nll']:.2f}")
-    return "  ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-# ---- files and signals ------------------------------------------------------------
-
-
-def _create(chosen: RunConfig, options: Options, args: Sequence[str]) -> Path:
-    """The run's directory with its config.json; process 0 makes it, the others wait."""
-    names = f"{chosen.env_name}-{chosen.agent_name}-{chosen.learner_name}"
-    run = options.out or Path("runs", f"{names}-s{chosen.seed}-{time.strftime('%Y%m%d-%H%M%S')}")
-    if not hosts.first():
-        hosts.wait("created")
-        return run
-    versions = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    record = {
-        "config": config.to_json(chosen),
-        "command": shlex.join(["python", "-m", "experiments.run", *args]),
-        "versions": {"taskbelief": taskbelief.__version__, **{n: _version(n) for n in versions}},
-        "python": platform.python_version(),
-        "device": f"{jax.devices()[0].device_kind} x {jax.device_count()} ({platform.machine()})",
-        "git_commit": _git_commit(),
-    }
-    try:
-        if run.exists() and (not run.is_dir() or any(run.iterdir())):
-            stop.wrong_usage(f"--out {run} exists and is not empty; --resume {run} continues a run")
-        run.mkdir(parents=True, exist_ok=True)
-        new = run / "config.json.new"
-        new.write_text(json.dumps(record, indent=1) + "\n")
-        os.replace(new, run / "config.json")
-    except OSError as error:
-        stop.wrong_usage(f"cannot write --out {run}: {error.strerror}")
-    hosts.wait("created")
-    return run
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    """Of the checkout this file is in, "+changes" where files differ from it."""
-    here = Path(__file__).parent
-    try:
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes"],
-            cwd=here, capture_output=True, text=True, check=False, timeout=10,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return commit.stdout.strip() or None
-
-
-@contextlib.contextmanager
-def _locked(run: Path) -> Iterator[None]:
-    """Refuses a run that is being trained by others."""
-    if not hosts.first():
-        yield
-        return
-    with (run / "config.json").open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            stop.wrong_usage(f"{run} is being trained by another process")
-        yield
+# ---- signals ----------------------------------------------------------------------
 
 
 class _Signals:

@@ -45,7 +45,7 @@ from queue import Queue
 import numpy as np
 import scipy.stats
 
-from experiments import config, figures, loggers, stop
+from experiments import command, config, figures, loggers, stop
 
 _LISTS = ("env", "agent", "learner", "label", "seeds", "vary")
 _DONE = "finished"  # a file in a run's directory
@@ -179,7 +179,7 @@ def _check(lists: dict[str, list], together: bool) -> None:
             stop.wrong_usage(f"--{name}: name at least one")
     if len(lists["vary"]) == 1:
         stop.wrong_usage(f"--vary {lists['vary'][0]}: name its values too")
-    config.check_names({name: lists[name] for name in ("env", "agent", "learner", "label")})
+    command.check_names({name: lists[name] for name in ("env", "agent", "learner", "label")})
     seeds = sorted(set(lists["seeds"]))
     if together and seeds != list(range(seeds[0], seeds[0] + len(seeds))):
         listed = " ".join(map(str, seeds))

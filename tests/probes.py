@@ -8,9 +8,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from taskbelief import registry, rollout, supervision, train
+from taskbelief import problem, registry, train, trainer
 from taskbelief.learners import svg0
-from taskbelief.types import Array, Continuous, EnvSpec, Reals
+from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
 
 class Task(NamedTuple):
@@ -31,7 +31,17 @@ class Probe:
     @property
     def spec(self) -> EnvSpec:
         sign = Reals(1, (0.0,), (1.0,))
-        return EnvSpec(2, Continuous(1), sign, sign, self.steps, self.episodes, terminates=True)
+        return EnvSpec(
+            obs_dim=2,
+            action=Continuous(1),
+            task=sign,
+            episode_steps=self.steps,
+            episodes_per_task=self.episodes,
+            terminates=True,
+        )
+
+    def sample_task(self, key: Key) -> Task:
+        return Task(jax.random.rademacher(key, dtype=jnp.float32))
 
     def task_set(self, split: str, num: int | None = None) -> Task:
         del split, num
@@ -39,9 +49,6 @@ class Probe:
 
     def describe(self, task: Task) -> Array:
         return task.sign[None]
-
-    def at_test(self):
-        return self
 
     def observe(self, elapsed: Array, task: Task) -> Array:
         del task
@@ -116,7 +123,7 @@ class TaskReset(Probe):
 
 
 def assemble(env, agent_name: str, learner_config=None, train_config=None):
-    """(agent, learner, Train) at the size of a probe."""
+    """(agent, learner, Trainer) at the size of a probe."""
     learner_config = learner_config or svg0.Config(
         gamma=0.9, learning_rate=3e-3, learning_rate_end=1.0, entropy_end=-1.0, target_rate=0.05
     )
@@ -124,29 +131,23 @@ def assemble(env, agent_name: str, learner_config=None, train_config=None):
         envs=16, updates=8, batch=32, replay_rows=512, warmup=2
     )
     module = registry.find("agents", agent_name)
-    label, teach = supervision.teacher(env, "description")
-    agent = module.make(env.spec, label, module.Config(hidden=16, encoder=16))
-    learner = svg0.make(env.spec, agent, learner_config, 1000)
-    return agent, learner, train.make(env, agent, learner, teach, train_config)
+    posed = problem.make(env)
+    agent = module.make(posed, module.Config(hidden=16, encoder=16))
+    learner = svg0.make(posed, agent, learner_config, 1000)
+    return agent, learner, trainer.make(posed, agent, learner, train_config)
 
 
 def learn(env, agent_name: str, iterations: int):
     """Trains; returns (deterministic trajectory on both signs, metrics of the last iteration)."""
-    agent, learner, trainer = assemble(env, agent_name)
+    _, _, trained = assemble(env, agent_name)
 
     @jax.jit
     def run(key):
         state, metrics = jax.lax.scan(
-            lambda state, _: trainer.step(state), trainer.init(key), None, iterations
+            lambda state, _: trained.step(state), trained.init(key), None, iterations
         )
-        params = state.learner.params
-        trajectory = rollout.collect(
-            env,
-            env.task_set("train"),
-            jax.random.key(1),
-            lambda core, inputs, _: learner.act(params, core, inputs, None),
-            agent.initial_core(2),
-        )
+        tasks = env.task_set("train")
+        trajectory = trained.play(state.learner.params, tasks, jax.random.key(1))
         return trajectory, jax.tree.map(lambda leaf: leaf[-1], metrics)
 
     return run(jax.random.key(0))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import taskbelief
-from taskbelief import posterior, registry, rollout, supervision
+from taskbelief import posterior, problem, registry, rollout
 from taskbelief.learners import ppo, svg0
 from taskbelief.networks import cores
 
@@ -33,22 +33,17 @@ BATCH = 3
 
 def small(env_name, agent_name, core="lstm", label="description", learner=svg0, **settings):
     """(env as the agent sees it, agent, learner, teach) with networks of 8 units."""
-    env = taskbelief.make(env_name, **SMALL[env_name])
+    posed = problem.make(taskbelief.make(env_name, **SMALL[env_name]), label)
     module = registry.find("agents", agent_name)
-    family, teach = supervision.teacher(env, label)
-    given = {}
-    if getattr(module, "NEEDS_POSTERIOR", False):
-        given["exact"] = posterior.make(env, 16)
-    if getattr(module, "REVEALED", False):
-        env = supervision.reveal_task(env, label)
-    sizes = {"hidden": 8, "encoder": 8, "core": core, **settings}
+    sizes = {"hidden": 8, "encoder": 8, "core": core, "hypotheses": 16, **settings}
     fields = {field.name for field in dataclasses.fields(module.Config)}
     config = module.Config(**{name: value for name, value in sizes.items() if name in fields})
-    agent = module.make(env.spec, family, config, **given)
+    agent = module.make(posed, config)
     sizes = learner.Config(actor_hidden=8, critic_hidden=8)
     if learner is ppo:
         sizes = dataclasses.replace(sizes, minibatches=BATCH)
-    return env, agent, learner.make(env.spec, agent, sizes, 10), teach
+    made = learner.make(posed, agent, sizes, 10)
+    return posed.seen(agent.needs).env, agent, made, posed.label.teacher
 
 
 def play(env, agent, learner, teach, seed=0):
@@ -200,7 +195,7 @@ def test_a_bottleneck_draws_when_learning_and_takes_the_mean_at_evaluation():
     np.testing.assert_array_equal(mean.actor, again.actor)
     assert jnp.all(mean.loss >= 0)
     with pytest.raises(ValueError, match="svg0"):
-        ppo.make(env.spec, agent, ppo.Config())
+        ppo.make(problem.make(env), agent, ppo.Config())
 
 
 def test_exact_belief_follows_the_posterior():

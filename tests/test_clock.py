@@ -1,4 +1,4 @@
-"""What agents read of time: without it, values are learnt across a reset as if it were not there."""
+"""What agents read of time; without it, values are learnt across a reset as if there were none."""
 
 from dataclasses import dataclass
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from taskbelief import comparison, posterior
+from taskbelief import comparison, posterior, problem
 from taskbelief.networks import heads
 from taskbelief.types import Categories, Probabilities
 from tests.test_agents import ENVS, small
@@ -39,7 +39,7 @@ def test_the_prior_is_no_distance_from_the_prior(env_name):
         uniform = jnp.asarray([0.0, 20.0])  # a normal so wide that it is flat
         kind = "description"
     agent = knowing(agent, family, uniform)
-    compare = comparison.make(env, agent, learner, kind, num=64)
+    compare = comparison.make(problem.make(env, kind), agent, learner, num=64)
     params = learner.init(jax.random.key(0)).params
     kl = jax.jit(compare)(params, params, env.task_set("holdout", 32), jax.random.key(1))
     assert kl.shape == (env.spec.task_steps, 32)
@@ -57,7 +57,7 @@ def test_beta_beliefs_against_the_closed_form():
     env, agent, learner, _ = small("bandit", "belief")
     raw = jnp.asarray([0.5, -0.5, 1.0, 1.0, 1.5, 1.0])
     agent = knowing(agent, env.spec.task, raw)
-    compare = comparison.make(env, agent, learner, "description")
+    compare = comparison.make(problem.make(env), agent, learner)
     params = learner.init(jax.random.key(0)).params
     kl = jax.jit(compare)(params, params, env.task_set("holdout", 400), jax.random.key(1))
     logit, log_concentration = jnp.split(raw, 2)
@@ -69,6 +69,6 @@ def test_beta_beliefs_against_the_closed_form():
 
 def test_what_cannot_be_compared_is_refused():
     env, agent, learner, _ = small("bandit", "baseline")
-    assert comparison.make(env, agent, learner, "description") is None
+    assert comparison.make(problem.make(env), agent, learner) is None
     env, agent, learner, _ = small("bandit", "belief", label="task_index")
-    assert comparison.make(env, agent, learner, "task_index") is None
+    assert comparison.make(problem.make(env, "task_index"), agent, learner) is None

@@ -8,7 +8,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "taskbelief"
 # room -> what it may import of the library, besides its own room
 WORDS = {"types", "registry", "returns"}
-MIDDLE = {"envs", "networks", "posterior", "parallel", "replay", "rollout", "supervision", "render"}
+MIDDLE = {"envs", "networks", "posterior", "parallel", "replay", "rollout", "labels", "problem"}
 ALLOWED = {
     "types": set(),
     "registry": {"types"},
@@ -19,16 +19,19 @@ ALLOWED = {
     "parallel": set(),
     "replay": WORDS,
     "rollout": WORDS,
+    "checks": WORDS,
     "explorer": WORDS | {"posterior", "rollout"},
-    "supervision": WORDS | {"networks", "posterior", "rollout"},
+    "labels": WORDS | {"networks", "posterior"},
+    "problem": WORDS | {"networks", "posterior", "labels"},
     "render": WORDS | {"envs", "posterior", "rollout"},
-    "agents": WORDS | {"networks"},
-    "learners": WORDS | {"networks"},
+    "agents": WORDS | {"networks", "problem"},
+    "learners": WORDS | {"networks", "problem"},
     "evaluation": WORDS | MIDDLE,
     "comparison": WORDS | MIDDLE,
-    "train": WORDS | MIDDLE | {"agents", "learners"},
-    "adapters": WORDS | MIDDLE,
-    "__init__": {"registry"},
+    "train": WORDS | MIDDLE,
+    "trainer": WORDS | MIDDLE | {"train", "evaluation", "comparison"},
+    "adapters": WORDS | MIDDLE | {"render"},
+    "__init__": {"registry", "checks"},
 }
 # agents and learners do not import each other; the oracle is the baseline by definition
 SIBLINGS = {("oracle", "baseline")}

@@ -11,13 +11,17 @@ import pytest
 from jax.interpreters import partial_eval
 
 import taskbelief
-from taskbelief import posterior, registry, supervision, train
-from taskbelief.supervision import Expert
+from taskbelief import problem, registry, train, trainer
 from tests.test_agents import SMALL, play, small
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
 REWARD_ALONE = "reward alone"
+LABELS = registry.names("labels")
+
+
+def needs(agent):
+    return registry.find("agents", agent).Config().needs
 
 
 def combinations():
@@ -25,8 +29,7 @@ def combinations():
     for env, agent, learner in itertools.product(
         registry.names("envs"), registry.names("agents"), registry.names("learners")
     ):
-        uses_label = getattr(registry.find("agents", agent), "USES_LABEL", False)
-        for label in supervision.KINDS if uses_label else [REWARD_ALONE]:
+        for label in LABELS if needs(agent).label else [REWARD_ALONE]:
             yield env, agent, learner, label
 
 
@@ -51,7 +54,7 @@ def depth(request, env, agent, learner, label):
         return "compile"
     turn = registry.names("envs").index(env) + registry.names("agents").index(agent)
     if learner == registry.names("learners")[turn % 2] or agent == "pearl":
-        if label in (REWARD_ALONE, supervision.KINDS[turn % len(supervision.KINDS)]):
+        if label in (REWARD_ALONE, LABELS[turn % len(LABELS)]):
             return "skip" if slow_body(env, agent) else "compile"
         return "skip" if env == "cheetah_velocity" else "trace"
     return "skip"
@@ -67,19 +70,13 @@ def build(env_name, agent_name, learner_name, label):
     env = taskbelief.make(env_name, **SMALL[env_name])
     agent_module = registry.find("agents", agent_name)
     label = "description" if label == REWARD_ALONE else label
-    told = getattr(agent_module, "REVEALED", False)
-    expert = embedder(env) if label == "task_embedding" and not told else None
-    family, teach = supervision.teacher(env, label, expert)
-    given = {}
-    if getattr(agent_module, "NEEDS_POSTERIOR", False):
-        given["exact"] = posterior.make(env, 8)
-    played = supervision.reveal_task(env, label) if told else env
-    agent = agent_module.make(played.spec, family, narrow(agent_module.Config), **given)
+    taught = label == "task_embedding" and not needs(agent_name).revealed
+    posed = problem.make(env, label, embedder(env) if taught else None)
+    agent = agent_module.make(posed, narrow(agent_module.Config))
     learner_module = registry.find("learners", learner_name)
-    learner = learner_module.make(played.spec, agent, narrow(learner_module.Config), 2)
-    taught = teach if agent.belief_log_prob is not None else None
+    learner = learner_module.make(posed, agent, narrow(learner_module.Config), 2)
     sizes = train.Config(envs=2, updates=1, batch=2, replay_rows=4, warmup=1)
-    return train.make(played, agent, learner, taught, sizes)
+    return trainer.make(posed, agent, learner, sizes)
 
 
 def narrow(config):
@@ -88,6 +85,7 @@ def narrow(config):
         "hidden": 4,
         "encoder": 4,
         "head_hidden": 4,
+        "hypotheses": 8,
         "actor_hidden": 4,
         "critic_hidden": 4,
         "minibatches": 2,
@@ -100,18 +98,12 @@ def narrow(config):
 def embedder(env):
     """A task-conditioned agent with its table of embeddings, as it is before training."""
     oracle, svg0 = registry.find("agents", "oracle"), registry.find("learners", "svg0")
-    family, _ = supervision.teacher(env, "task_index")
-    spec = supervision.reveal_task(env, "task_index").spec
+    posed = problem.make(env, "task_index")
     config = dataclasses.replace(narrow(oracle.Config), condition="embedding")
-    agent = oracle.make(spec, family, config)
-    learner = svg0.make(spec, agent, narrow(svg0.Config), 1)
-    params = learner.init(jax.random.key(0)).params
-    return Expert(
-        agent.initial_core(1),
-        lambda core, inputs: learner.act(params, core, inputs, None),
-        "task_index",
-        params["agent"]["table"],
-    )
+    agent = oracle.make(posed, config)
+    learner = svg0.make(posed, agent, narrow(svg0.Config), 1)
+    made = trainer.make(posed, agent, learner, train.Config())
+    return trainer.expert(made, learner.init(jax.random.key(0)).params)
 
 
 @pytest.mark.parametrize("names", combinations(), ids="-".join)
@@ -146,8 +138,7 @@ def test_two_iterations_or_a_refusal(names, request):
 def blind(names):
     """(env, agent, learner) of every pair that acts without being told the label."""
     for env, agent, learner in names:
-        told = getattr(registry.find("agents", agent), "REVEALED", False)
-        if not told and refusal(env, agent, learner, REWARD_ALONE) is None:
+        if not needs(agent).revealed and refusal(env, agent, learner, REWARD_ALONE) is None:
             yield env, agent, learner
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import taskbelief
-from taskbelief import rollout, supervision
+from taskbelief import problem, rollout
 from taskbelief.envs.sparse_navigation import SparseNavigation
 
 
@@ -50,7 +50,8 @@ def test_a_dense_reward_is_for_learning_alone():
         return core, action, jax.numpy.zeros(3)
 
     plain = rollout.collect(env, tasks, jax.random.key(0), act, ())
-    teach = supervision.dense(env, None)
+    dense = problem.make(env, dense=True)
+    teach = dense.teacher(labels=False)
     played = rollout.collect(env, tasks, jax.random.key(0), act, (), teach)
     np.testing.assert_array_equal(plain.paid, plain.reward)
     np.testing.assert_array_equal(played.reward, plain.reward)
@@ -58,10 +59,11 @@ def test_a_dense_reward_is_for_learning_alone():
     before_reset = np.asarray(played.inputs.obs[1:4])  # the fifth is where the next one starts
     gap = np.linalg.norm(before_reset - np.asarray(tasks.goal), axis=-1)
     np.testing.assert_allclose(played.paid[:3], -gap, rtol=1e-5)
-    oracle = rollout.collect(supervision.reveal_task(env), tasks, jax.random.key(0), act, (), teach)
+    revealed = dense.revealed().env
+    oracle = rollout.collect(revealed, tasks, jax.random.key(0), act, (), teach)
     np.testing.assert_array_equal(oracle.paid, played.paid)
     with pytest.raises(ValueError, match="no dense reward"):
-        supervision.dense(taskbelief.make("bandit"), None)
+        problem.make(taskbelief.make("bandit"), dense=True)
 
 
 def test_an_episode_that_ends_early_starts_anew():

@@ -12,8 +12,7 @@ import scipy.stats
 from jax.sharding import Mesh
 
 from taskbelief import parallel, rollout
-from taskbelief.rollout import Teacher
-from taskbelief.types import Agent, Array, Env, Key, Learner, Params, Task
+from taskbelief.types import Agent, Array, Env, Key, Learner, Params, Task, Teacher
 
 
 class Evaluation(NamedTuple):

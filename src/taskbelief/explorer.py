@@ -11,7 +11,7 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief import posterior
+from taskbelief import posterior, rollout
 from taskbelief.posterior import Belief, Counts
 from taskbelief.rollout import Scripted
 from taskbelief.types import Array, Env, Key, State, Task
@@ -22,22 +22,22 @@ def explorer(env: Env, num: int = 1000) -> Scripted:
 
     For the bandit: the arm of the highest posterior mean (Bayes-greedy).
     """
-    exact = posterior.make(env, num)
+    exact, expert = posterior.make(env, num), rollout.expert(env)
 
     def act(belief: Belief, key: Key, state: State, task: Task) -> Array:
         del task
-        return env.expert(key, state, exact.mode(belief, state))
+        return expert.act((), key, state, exact.mode(belief, state))
 
     return Scripted(exact.init, act, exact.update)
 
 
 def thompson(env: Env, num: int = 1000) -> Scripted:
     """The expert for a task drawn from the posterior, anew at each step."""
-    exact = posterior.make(env, num)
+    exact, expert = posterior.make(env, num), rollout.expert(env)
 
     def act(belief: Belief, key: Key, state: State, task: Task) -> Array:
         del task
-        return env.expert(key, state, exact.sample(belief, key))
+        return expert.act((), key, state, exact.sample(belief, key))
 
     return Scripted(exact.init, act, exact.update)
 
@@ -99,9 +99,9 @@ def gittins_index(horizon: int, grid: int = 401) -> np.ndarray:
       horizon - n pulls behind them are 0.
     """
     sure = np.linspace(0.0, 1.0, grid)
-    wins, losses = np.meshgrid(np.arange(horizon), np.arange(horizon), indexing="ij")
+    wins, losses = np.indices((horizon, horizon))
     p = ((wins + 1) / (wins + losses + 2))[..., None]
-    index = np.zeros((horizon, horizon, horizon), np.float32)
+    index: np.ndarray = np.zeros((horizon, horizon, horizon), np.float32)
     value = np.zeros((horizon + 1, horizon + 1, grid))  # V_{n-1}(w, l) for each x
     for left in range(1, horizon + 1):
         size = horizon - left + 1  # counts that can have been reached: 0 ... size - 1

@@ -24,18 +24,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import betaln, digamma, logsumexp
 
-from taskbelief.networks import heads
+from taskbelief import registry
 from taskbelief.types import (
     Array,
     Categories,
-    Discrete,
     Env,
+    HasGoal,
+    HasIndependentArms,
     HasInformativeStart,
+    HasLikelihood,
     Key,
     Probabilities,
     Reals,
     State,
     Task,
+    goal,
 )
 
 # Hypotheses whose log probabilities differ by less count as equally probable: rims are
@@ -79,12 +82,22 @@ class Posterior(NamedTuple):
     tasks: Task | None  # [K, ...]: the hypotheses
 
 
-def make(env: Env, num: int = 1000) -> Posterior:
-    """The posterior of `env`, on a grid of about `num` hypotheses where W is not finite."""
-    spec = env.spec
-    if isinstance(spec.task, Probabilities) and spec.action == Discrete(spec.task.num):
+def make(env: str | Env, num: int = 1000) -> Posterior:
+    """The posterior of an environment, by name or as it is, on a grid of about `num` hypotheses
+    where W is not finite.
+
+    Raises:
+      ValueError: nobody has written down the likelihood of its histories.
+    """
+    env = registry.make(env)
+    if isinstance(env, HasIndependentArms):
         return _conjugate(env)
-    return _filter(env, num)
+    if isinstance(env, HasLikelihood):
+        return _filter(env, num)
+    raise ValueError(
+        f"{type(env).__name__} has no exact posterior: it lacks initial_memory, log_likelihood"
+        " or hypotheses (see types.HasLikelihood)"
+    )
 
 
 def along(posterior: Posterior, obs: Array, action: Array, reward: Array) -> Belief:
@@ -136,7 +149,7 @@ def _invert(masses: Array, share: Array) -> tuple[Array, Array]:
 _BINS = 16  # parts of a grid whose masses are among the statistics
 
 
-def _filter(env: Env, num: int) -> Posterior:
+def _filter(env: HasLikelihood, num: int) -> Posterior:
     spec = env.spec
     # evaluated here and now, also if `make` is called inside a function under jit
     with jax.ensure_compile_time_eval():
@@ -182,7 +195,7 @@ def _filter(env: Env, num: int) -> Posterior:
 
     def mode(belief: Weights, state: State | None = None) -> Task:
         """The most probable task; of equally probable ones the nearest to `state`."""
-        if state is None:
+        if state is None or not isinstance(env, HasGoal):
             best = jnp.argmax(belief.log_probs)
         else:
             distance = jax.vmap(env.distance, in_axes=(None, 0))(state, tasks)
@@ -196,7 +209,7 @@ def _filter(env: Env, num: int) -> Posterior:
     def entropy(belief: Weights) -> Array:
         return -jnp.sum(jnp.exp(belief.log_probs) * belief.log_probs)
 
-    goal = heads.label_head(spec.goal)
+    origin = () if isinstance(spec.goal, Probabilities) else spec.goal.origin
 
     def _nearest(log_probs: Array, places: Array, obs: Array) -> Array:
         """Which of K is the most probable, [] int32; of equally probable ones the nearest to the
@@ -206,8 +219,8 @@ def _filter(env: Env, num: int) -> Posterior:
         """
         tied = log_probs > jnp.max(log_probs) - _TIE
         gaps = jnp.zeros(len(log_probs))
-        if spec.goal.origin:
-            gaps = jnp.linalg.norm(places - obs[jnp.asarray(spec.goal.origin)], axis=-1)
+        if origin:
+            gaps = jnp.linalg.norm(places - obs[jnp.asarray(origin)], axis=-1)
         return jnp.argmin(jnp.where(tied, gaps, jnp.inf)).astype(jnp.int32)
 
     bins = np.array_split(np.arange(len(log_prior)), _BINS)
@@ -216,7 +229,10 @@ def _filter(env: Env, num: int) -> Posterior:
     def statistics(belief: Weights, obs: Array) -> Array:
         """Of what the expert would head for: marginals, or moments and the masses of equal parts
         of the grid; and the most probable goal, of equally probable ones the nearest."""
-        goals = jax.vmap(env.goal, in_axes=(None, 0))(obs, tasks)
+        from taskbelief.networks import heads  # needed by agents only, and slow to import
+
+        head = heads.label_head(spec.goal)
+        goals = jax.vmap(goal(env), in_axes=(None, 0))(obs, tasks)
         probs = jnp.exp(belief.log_probs)
         if isinstance(spec.goal, Categories):
             values = jax.nn.one_hot(goals, spec.goal.classes)
@@ -224,16 +240,17 @@ def _filter(env: Env, num: int) -> Posterior:
             logits = jnp.log(marginals + 1e-6)
             places = jnp.asarray(spec.goal.coordinates or np.zeros((spec.goal.classes, 0)))
             likely = jax.vmap(lambda row: _nearest(row, places, obs))(logits)
-            return goal.summary(logits.reshape(-1), obs, likely)
+            assert isinstance(head, heads.IndependentCategorical)
+            return head.summary(logits.reshape(-1), obs, likely)
         assert isinstance(spec.goal, Reals)
         mean = probs @ goals
         deviation = jnp.sqrt(jnp.maximum(probs @ jnp.square(goals) - jnp.square(mean), 0.0))
         likely = goals[_nearest(belief.log_probs, goals, obs)]
         return jnp.concatenate(
             [
-                goal.embed(mean, obs),
+                head.embed(mean, obs),
                 deviation / jnp.asarray(spec.goal.scale),
-                goal.embed(likely, obs),
+                head.embed(likely, obs),
                 jnp.add.reduceat(probs, starts),
             ]
         )
@@ -260,10 +277,8 @@ def _take(tasks: Task, index: Array) -> Task:
 # ---- independent Bernoulli arms ---------------------------------------------------
 
 
-def _conjugate(env: Env) -> Posterior:
+def _conjugate(env: HasIndependentArms) -> Posterior:
     arms = env.spec.action.num
-    with jax.ensure_compile_time_eval():
-        form = type(env.sample_task(jax.random.key(0)))  # holds one array: the probabilities
 
     def init(obs: Array | None = None) -> Counts:
         """Beta(1, 1): the uniform prior."""
@@ -290,10 +305,10 @@ def _conjugate(env: Env) -> Posterior:
     def mode(belief: Counts, state: State | None = None) -> Task:
         """The mean: its best arm is the Bayes-greedy choice, and a Beta(1, 1) has no mode."""
         del state
-        return form(mean(belief))
+        return env.of_probabilities(mean(belief))
 
     def sample(belief: Counts, key: Key) -> Task:
-        return form(jax.random.beta(key, belief.wins + 1, belief.losses + 1))
+        return env.of_probabilities(jax.random.beta(key, belief.wins + 1, belief.losses + 1))
 
     def entropy(belief: Counts) -> Array:
         a, b = belief.wins + 1, belief.losses + 1

@@ -1,6 +1,7 @@
 """A name is a file name: `make("numpad")` finds `envs/numpad.py`.
 
-Every component's file has a `make`. Nothing is to be edited when one is added.
+Every component's file has a `make`. Nothing is to be edited when one is added. Environments
+also come from outside the package: `register("mine", Mine)`, or "package.module:Class".
 """
 
 from __future__ import annotations
@@ -8,14 +9,19 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import inspect
 import pkgutil
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 from taskbelief.types import Env
 
+_registered: dict[str, Callable[..., Env]] = {}
+
 
 def names(room: str) -> tuple[str, ...]:
-    """The components of `room` ("envs", "agents", "learners"), sorted."""
+    """The components of `room` ("envs", "agents", "learners", "labels"), sorted."""
     package = importlib.import_module(f"taskbelief.{room}")
     modules = (info.name for info in pkgutil.iter_modules(package.__path__))
     return tuple(sorted(name for name in modules if not name.startswith("_")))
@@ -28,29 +34,82 @@ def find(room: str, name: str) -> ModuleType:
       ValueError: there is none; the message lists the names and the nearest one.
     """
     if name not in names(room):
-        near = difflib.get_close_matches(name, names(room), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
-            f"unknown {room.removesuffix('s')} {name!r}: choose from {', '.join(names(room))}{hint}"
-        )
+        raise _unknown(room.removesuffix("s"), name, names(room))
     return importlib.import_module(f"taskbelief.{room}.{name}")
 
 
+def _unknown(what: str, name: str, choices: tuple[str, ...]) -> ValueError:
+    near = difflib.get_close_matches(name, choices, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return ValueError(f"unknown {what} {name!r}: choose from {', '.join(choices)}{hint}")
+
+
+# ---- environments -----------------------------------------------------------------
+
+
 def environments() -> tuple[str, ...]:
-    """The names that `make` knows."""
-    return names("envs")
+    """The names that `make` knows: the package's own, and those that were registered."""
+    return (*names("envs"), *sorted(_registered))
 
 
-def make(name: str, **settings: object) -> Env:
-    """The environment `name`; `settings` are the fields of its dataclass.
+def register(name: str, factory: Callable[..., Env]) -> None:
+    """Makes `name` an environment's name in this process.
+
+    Args:
+      name: for `make`, `train` and the adapters. Registering it again replaces the factory.
+      factory: (**settings) -> environment; usually its dataclass.
+
+    Raises:
+      ValueError: the name is one of the package's own, or holds a colon.
+    """
+    if name in names("envs") or ":" in name:
+        raise ValueError(f"register {name!r}: must be a name of its own, without a colon")
+    _registered[name] = factory
+
+
+def factory(name: str) -> Callable[..., Env]:
+    """What makes the environment `name`: a file's, a registered one, or "package.module:Class".
+
+    Raises:
+      ValueError: there is none; the message says what was looked for.
+    """
+    if name in _registered:
+        return _registered[name]
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        if name not in environments():
+            raise _unknown("env", name, environments())
+        return find("envs", name).make
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"unknown env {name!r}: {error}") from error
+
+
+def name_of(env: Env) -> str:
+    """The name that `make` knows `env` by."""
+    for name, made_by in _registered.items():
+        if type(env) is made_by:
+            return name
+    package, _, module = type(env).__module__.rpartition(".")
+    if package == "taskbelief.envs":
+        return module
+    return f"{type(env).__module__}:{type(env).__qualname__}"
+
+
+def make(env: str | Env, **settings: Any) -> Env:
+    """The environment of that name; `settings` are the fields of its dataclass. One that is made
+    already stays as it is.
 
     Raises:
       ValueError: unknown name or setting, or a setting that makes no sense; the message
         names the field, the value and what is allowed.
     """
-    environment = find("envs", name).make
-    fields = [field.name for field in dataclasses.fields(environment)]
+    if not isinstance(env, str):
+        return dataclasses.replace(env, **settings) if settings else env  # type: ignore[type-var]
+    made_by = factory(env)
+    allowed = tuple(inspect.signature(made_by).parameters)
     for setting in settings:
-        if setting not in fields:
-            raise ValueError(f"{name} has no setting {setting!r}: choose from {', '.join(fields)}")
-    return environment(**settings)
+        if setting not in allowed:
+            raise ValueError(f"{env} has no setting {setting!r}: choose from {', '.join(allowed)}")
+    return made_by(**settings)

@@ -19,28 +19,17 @@ from taskbelief.types import (
     Core,
     Env,
     EnvSpec,
+    HasExpert,
     Key,
     Label,
     State,
     Task,
+    Teacher,
     Trajectory,
 )
 
 # (core, inputs [1, B, ...], key) -> (core, action [B, ...], log_prob [B])
 Act = Callable[[Core, AgentInput, Key], tuple[Core, Array, Array]]
-
-
-class Teacher(NamedTuple):
-    """What says the label at each step, unbatched. It may follow the history."""
-
-    # (memory, key, inputs, state, task) -> (memory, h)
-    label: Callable[[Any, Key, AgentInput, State, Task], tuple[Any, Array]]
-    init: Callable[[Array], Any] = lambda obs: ()  # (first observation) -> memory
-    # (memory, obs, action, reward, next_obs) -> memory
-    observe: Callable[..., Any] = lambda memory, *_: memory
-    # (next_obs, task) -> dense reward to learn from; None: there is only the environment's
-    reward: Callable[[Array, Task], Array] | None = None
-    task: bool = False  # labels hold the task too, for privileged critics
 
 
 class Scripted(NamedTuple):
@@ -224,7 +213,13 @@ def uniform_random(spec: EnvSpec) -> Scripted:
 
 
 def expert(env: Env) -> Scripted:
-    """Knows the task: score 1."""
+    """Knows the task: score 1.
+
+    Raises:
+      ValueError: nobody has scripted one.
+    """
+    if not isinstance(env, HasExpert):
+        raise ValueError(f"{type(env).__name__} has no scripted expert (see types.HasExpert)")
     return memoryless(env.expert)
 
 

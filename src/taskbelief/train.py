@@ -15,8 +15,7 @@ from jax.sharding import Mesh
 from taskbelief import replay, rollout
 from taskbelief.parallel import deal, dealt, everywhere
 from taskbelief.replay import Replay
-from taskbelief.rollout import Teacher
-from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics, Trajectory
+from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics, Teacher, Trajectory
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def make(
     def init(key: Key) -> TrainState:
         learner_key, warm_key, key = jax.random.split(key, 3)
         state = learner.init(learner_key)
-        if learner.on_policy:
+        if learner.needs.on_policy:
             zero = jnp.zeros((), jnp.int32)
             return TrainState(state, None, key, zero, jnp.zeros_like(zero))
         example = jax.eval_shape(collect, state.params, warm_key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 
@@ -80,9 +80,9 @@ ActionSpec: TypeAlias = Continuous | Discrete
 LabelSpec: TypeAlias = Probabilities | Reals | Categories
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EnvSpec:
-    """Static facts of an environment.
+    """Static facts of an environment; the first four are enough.
 
     A meta-episode is `episodes_per_task` episodes of at most `episode_steps` steps on one
     task; all counts are in agent steps. Rewards lie in `reward_range`.
@@ -91,12 +91,15 @@ class EnvSpec:
     obs_dim: int
     action: ActionSpec
     task: LabelSpec  # the distribution family of the task description h
-    goal: LabelSpec  # the family of what the expert heads for
     episode_steps: int
     episodes_per_task: int = 1
+    goal: LabelSpec = None  # type: ignore[assignment]  # the family of goals; None: the task's
     reward_range: tuple[float, float] = (0.0, 1.0)
-    has_expert: bool = True  # `Env.expert` is scripted; else only a trained oracle can stand in
     terminates: bool = False  # episodes may end before their time
+
+    def __post_init__(self) -> None:
+        if self.goal is None:
+            object.__setattr__(self, "goal", self.task)
 
     @property
     def task_steps(self) -> int:
@@ -111,9 +114,10 @@ class Env(Protocol):
     All methods are pure, take single (unbatched) values and are to be vmapped. The task is
     an argument throughout, never part of the state: the loop holds it, and a meta-episode
     may reset the state without changing the task.
-    """
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
+    These methods are enough to train on. More is a capability, asked for by its type
+    (`isinstance(env, HasLikelihood)`); where it is missing, what needs it is refused.
+    """
 
     def __hash__(self) -> int: ...
 
@@ -136,10 +140,6 @@ class Env(Protocol):
         """The task description h = w, in the family `spec.task`."""
         ...
 
-    def at_test(self) -> Env:
-        """The same environment without help that training may give; same shapes."""
-        ...
-
     def reset(self, key: Key, task: Task) -> tuple[Array, State]:
         """The first observation and state of an episode: x0 ~ p0(x0 | w)."""
         ...
@@ -153,13 +153,32 @@ class Env(Protocol):
         """
         ...
 
-    def expert(self, key: Key, state: State, task: Task) -> Array:
-        """The action of a scripted policy that knows w, where `spec.has_expert`."""
-        ...
+
+@runtime_checkable
+class HasGoal(Env, Protocol):
+    """Knows what an expert would head for."""
 
     def goal(self, obs: Array, task: Task) -> Array:
-        """What the expert heads for now, in the family `spec.goal`: its action before control."""
+        """What an expert heads for now, in the family `spec.goal`: its action before control."""
         ...
+
+    def distance(self, state: State, task: Task) -> Array:
+        """How far the next goal of `task` is, so that the explorer can take the nearest."""
+        ...
+
+
+@runtime_checkable
+class HasExpert(HasGoal, Protocol):
+    """Has a scripted policy that knows the task: score 1. Without one, scores are returns."""
+
+    def expert(self, key: Key, state: State, task: Task) -> Array:
+        """The action of the scripted policy."""
+        ...
+
+
+@runtime_checkable
+class HasLikelihood(Env, Protocol):
+    """Has an exact posterior over tasks."""
 
     def initial_memory(self, task: Task) -> Any:
         """What a hypothesis carries along a history (its own pytree), before step 0."""
@@ -181,18 +200,53 @@ class Env(Protocol):
         """
         ...
 
-    def distance(self, state: State, task: Task) -> Array:
-        """How far the next goal of `task` is, so that the explorer can take the nearest."""
+
+@runtime_checkable
+class HasIndependentArms(HasLikelihood, Protocol):
+    """Its actions pay 1 with independent probabilities, uniform under p(w) and all there is to
+    the task: the posterior is a Beta distribution for each, in closed form."""
+
+    def of_probabilities(self, probabilities: Array) -> Task:
+        """The task whose actions pay with `probabilities`, [num]."""
         ...
 
 
 @runtime_checkable
-class HasInformativeStart(Protocol):
-    """An environment whose first observation tells something of the task."""
+class HasInformativeStart(HasLikelihood, Protocol):
+    """Its first observation tells something of the task."""
 
     def start_log_likelihood(self, task: Task, obs: Array) -> Array:
         """log p0(x0 | w) of the first observation, up to a constant that all tasks share."""
         ...
+
+
+@runtime_checkable
+class HasDenseReward(Env, Protocol):
+    """Has a second reward to learn from; agents see, and scores count, the one of `step`."""
+
+    def dense_reward(self, next_obs: Array, task: Task) -> Array:
+        """The reward for having come to `next_obs`, []."""
+        ...
+
+
+@runtime_checkable
+class HasTrainingHelp(Env, Protocol):
+    """Differs between training and test."""
+
+    def at_test(self) -> Env:
+        """The same environment without help that training may give; same shapes."""
+        ...
+
+
+def goal(env: Env) -> Callable[[Array, Task], Array]:
+    """(obs, task) -> what to head for, in the family `spec.goal`: the task itself where the
+    environment does not know better."""
+    return env.goal if isinstance(env, HasGoal) else lambda obs, task: env.describe(task)
+
+
+def at_test(env: Env) -> Env:
+    """The environment that agents are scored in."""
+    return env.at_test() if isinstance(env, HasTrainingHelp) else env
 
 
 # ---- What an agent sees, and what only its teacher sees ---------------------------
@@ -220,6 +274,19 @@ class Label(NamedTuple):
     task: Task = None  # [T, B, ...]: the hidden task, for privileged critics; None: they are off
 
 
+class Teacher(NamedTuple):
+    """Produces the label at each step, unbatched. It may follow the history."""
+
+    # (memory, key, inputs, state, task) -> (memory, h)
+    label: Callable[[Any, Key, AgentInput, State, Task], tuple[Any, Array]]
+    init: Callable[[Array], Any] = lambda obs: ()  # (first observation) -> memory
+    # (memory, obs, action, reward, next_obs) -> memory
+    observe: Callable[..., Any] = lambda memory, *_: memory
+    # (next_obs, task) -> dense reward to learn from; None: there is only the environment's
+    reward: Callable[[Array, Task], Array] | None = None
+    task: bool = False  # labels hold the task too, for privileged critics
+
+
 class Trajectory(NamedTuple):
     """B whole meta-episodes, time-major, from the zero core.
 
@@ -242,31 +309,6 @@ class Trajectory(NamedTuple):
         return self.reward if self.label.reward is None else self.label.reward
 
 
-# ---- What can be known of the task -----------------------------------------------
-
-
-class ExactFilter(Protocol):
-    """The exact posterior over tasks, as far as an agent may have it (see posterior.py).
-
-    Unbatched; beliefs are pytrees.
-    """
-
-    @property
-    def init(self) -> Callable[[Array], Any]:
-        """(first observation) -> belief."""
-        ...
-
-    @property
-    def update(self) -> Callable[[Any, Array, Array, Array, Array], Any]:
-        """(belief, obs, action, reward, next_obs) -> belief."""
-        ...
-
-    @property
-    def statistics(self) -> Callable[[Any, Array], Array]:
-        """(belief, obs) -> [S] float32: the belief as networks read it."""
-        ...
-
-
 # ---- Agents and learners ----------------------------------------------------------
 
 
@@ -274,7 +316,20 @@ class Privileged(NamedTuple):
     """What a critic may read of the task while training, as networks read it."""
 
     size: int
-    read: Callable[[Array, Task], Array]  # (obs [obs_dim], task) -> [size]
+    read: Callable[[Array, Task], Array]  # (obs [..., D], task [..., ...]) -> [..., size]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an agent or a learner needs, said by its `Config` before anything is made."""
+
+    label: bool = False  # learns from labels, or is told them
+    only_label: str = ""  # the one kind of label that it can use; "": any
+    revealed: bool = False  # its observations end with the label
+    posterior: bool = False  # the exact posterior
+    several_episodes: bool = False  # tasks that last for more than one episode
+    on_policy: bool = False  # what the present policy has just played, once
+    privileged: bool = False  # the hidden task, for value functions alone
 
 
 class Features(NamedTuple):
@@ -303,6 +358,9 @@ class Agent(NamedTuple):
     # features of whole meta-episodes to learn from, where they are not those of acting:
     # (params, inputs [T + 1, B, ...], key) -> features; the same key draws alike
     study: Callable[[Params, AgentInput, Key], Features] | None = None
+    needs: Needs = Needs()
+    # params -> [K, D]: what it has learnt of each training task; None: it does not know them
+    table: Callable[[Params], Array] | None = None
 
 
 class Learner(NamedTuple):
@@ -314,5 +372,5 @@ class Learner(NamedTuple):
     init: Callable[[Key], Any]
     act: Callable[[Params, Core, AgentInput, Key | None], tuple[Core, Array, Array]]
     update: Callable[[Any, Trajectory, Key], tuple[Any, Metrics]]
-    on_policy: bool = False  # updates want what the present policy has just played
+    needs: Needs = Needs()
     steps: int = 1  # of the optimiser in one update

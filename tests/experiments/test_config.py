@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from experiments import config, presets, references
+from experiments import command, config, presets, references
 from taskbelief import registry
 
 
 def refusal(capsys, *args) -> str:
     with pytest.raises(SystemExit) as end:
-        config.parse(args)
+        command.parse(args)
     assert end.value.code == 2
     return " ".join(" ".join(capsys.readouterr()).split())
 
@@ -49,11 +49,11 @@ def test_resume_needs_a_run(capsys, tmp_path):
 
 
 def test_resume_refuses_another_config(capsys, tmp_path):
-    saved, _ = config.parse(["--env", "bandit", "--seed", "3"])
+    saved, _ = command.parse(["--env", "bandit", "--seed", "3"])
     (tmp_path / "config.json").write_text(json.dumps({"config": config.to_json(saved)}))
     resume = ["--resume", str(tmp_path)]
-    assert config.parse(resume)[0] == saved
-    assert config.parse([*resume, "--seed", "3", "--env", "bandit"])[0] == saved
+    assert command.parse(resume)[0] == saved
+    assert command.parse([*resume, "--seed", "3", "--env", "bandit"])[0] == saved
     said = refusal(capsys, *resume, "--seed", "4", "--learner.gamma", "0.123")
     assert "--seed is 3 there, 4 here" in said
     assert f"--learner.gamma is {saved.learner.gamma} there, 0.123 here" in said
@@ -86,14 +86,14 @@ def test_references_of_presets_are_committed(env, agent):
 
 def test_help_explains_every_flag(capsys):
     with pytest.raises(SystemExit) as end:
-        config.parse(["--env", "numpad", "--agent", "aux_head", "--help"])
+        command.parse(["--env", "numpad", "--agent", "aux_head", "--help"])
     assert end.value.code == 0
     said = capsys.readouterr().out
     chosen = config.default("numpad", "aux_head", "svg0", "cpu")
     for group in ("env", "agent", "learner", "train"):
         for field in dataclasses.fields(getattr(chosen, group)):
             assert f"--{group}.{field.name} " in said
-    assert config.about(chosen).split()[2] in said
+    assert command.about(chosen).split()[2] in said
     # after the flag and its type comes the text: never the default alone
     words = " ".join(said.replace("│", " ").split())
     for flag in words.split(" --")[1:]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import assembly, config, run
+from experiments import assembly, command, run
 from tests.experiments import tiny
 
 ORACLE = [*["--env", "bandit", "--agent", "oracle", "--condition", "embedding"]]
@@ -28,7 +28,7 @@ def oracle(tmp_path_factory):
 
 
 def parts_of(*args):
-    chosen, _ = config.parse([*args, "--steps", str(2 * tiny.ITERATION), "--belief_tasks", "0"])
+    chosen, _ = command.parse([*args, "--steps", str(2 * tiny.ITERATION), "--belief_tasks", "0"])
     return chosen, assembly.assemble(chosen)
 
 
@@ -41,7 +41,7 @@ def test_the_oracle_has_no_score_on_tasks_it_has_no_vector_for(oracle):
 @pytest.mark.parametrize("label", ["task_embedding", "expert_action"])
 def test_it_teaches(oracle, label):
     chosen, parts = parts_of(*PUPIL, *sizes(), "--label", label, "--expert", str(oracle))
-    state, metrics = parts.step(parts.init())
+    state, metrics = parts.placed.step(parts.placed.init())
     assert all(np.isfinite(value) for value in metrics.values())
     rings = np.asarray(state.replay.rows.label.h)[:, : int(state.replay.size)]
     labels = rings.reshape(-1, *rings.shape[2:])  # [rows, T, ...]

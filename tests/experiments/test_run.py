@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
 
-from experiments import assembly, config, evaluate, memory, run
+from experiments import assembly, command, evaluate, folder, memory, placement, run
 from tests.experiments import tiny
 
 ITERATIONS = 600
@@ -170,10 +170,10 @@ def test_replay_sized_in_bytes(tmp_path, capsys):
 
 def test_state_is_donated(tmp_path):
     """No second copy of state and replay: the compiled step writes where it reads."""
-    chosen, _ = config.parse(tiny.arguments(tmp_path, 2))
+    chosen, _ = command.parse(tiny.arguments(tmp_path, 2))
     parts = assembly.assemble(chosen)
-    state, sums = assembly.like(parts)
-    step = jax.jit(assembly.iterate(parts.step), donate_argnums=(0, 1))
+    state, sums = placement.checkpointed(parts.placed, parts.where)
+    step = jax.jit(placement.iterate(parts.placed.step), donate_argnums=(0, 1))
     used = step.lower(state, sums, jax.ShapeDtypeStruct((), "int32")).compile().memory_analysis()
     assert used.alias_size_in_bytes >= memory.size(state)
 
@@ -227,7 +227,7 @@ def test_says_where_it_cannot_write(tmp_path, capsys):
 
 
 def test_one_process_trains_a_run(finished, capsys):
-    with run._locked(finished), pytest.raises(SystemExit) as end:
+    with folder.locked(finished), pytest.raises(SystemExit) as end:
         run.main(["--resume", str(finished)])
     assert end.value.code == 2
     assert "is being trained by another process" in capsys.readouterr().err

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from brax import envs
 
-import taskbelief
+from taskbelief import registry
 from taskbelief.types import Array, Continuous, Env, Key, State, Task
 
 
@@ -82,13 +82,14 @@ class TaskEnv(envs.Env):
         return getattr(self.env, "backend", "taskbelief")
 
 
-def make(name: str, **settings: Any) -> TaskEnv:
-    """The environment `name` for Brax.
+def make(env: str | Env, **settings: Any) -> TaskEnv:
+    """An environment, by name or as it is, for Brax.
 
     Raises:
       ValueError: its actions are discrete; Brax knows continuous ones only.
     """
-    env = taskbelief.make(name, **settings)
+    env = registry.make(env, **settings)
+    name = registry.name_of(env)
     if not isinstance(env.spec.action, Continuous):
         raise ValueError(f"{name} has discrete actions: Brax knows continuous ones only")
     return TaskEnv(name, env)

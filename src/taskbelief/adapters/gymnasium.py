@@ -18,7 +18,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-import taskbelief
+from taskbelief import registry
 from taskbelief.types import Array, Continuous, Env, EnvSpec, Key, State, Task
 
 
@@ -197,15 +197,17 @@ def _where(mask: Array, one: Any, other: Any) -> Any:
 
 
 def make(
-    name: str, *, new_tasks: bool = False, render_mode: str | None = None, **settings: Any
+    env: str | Env, *, new_tasks: bool = False, render_mode: str | None = None, **settings: Any
 ) -> TaskEnv:
-    """The environment `name` for Gymnasium."""
-    env = taskbelief.make(name, **settings)
+    """An environment, by name or as it is, for Gymnasium."""
+    env = registry.make(env, **settings)
+    name = registry.name_of(env)
     return TaskEnv(name, env, new_tasks=new_tasks, render_mode=render_mode)
 
 
 def make_vec(
-    name: str, num_envs: int, *, new_tasks: bool = False, **settings: Any
+    env: str | Env, num_envs: int, *, new_tasks: bool = False, **settings: Any
 ) -> TaskVectorEnv:
-    """`num_envs` copies of the environment `name`, each with a task of its own."""
-    return TaskVectorEnv(name, taskbelief.make(name, **settings), num_envs, new_tasks=new_tasks)
+    """`num_envs` copies of an environment, by name or as it is, each with a task of its own."""
+    env = registry.make(env, **settings)
+    return TaskVectorEnv(registry.name_of(env), env, num_envs, new_tasks=new_tasks)

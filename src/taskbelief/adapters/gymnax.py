@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import struct
 from gymnax.environments import spaces
 
-import taskbelief
+from taskbelief import registry
 from taskbelief.types import Array, Continuous, Env, Key, Task
 
 
@@ -114,7 +114,10 @@ def _where(condition: Array, one: Any, other: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
 
-def make(name: str, *, new_tasks: bool = False, **settings: Any) -> tuple[TaskEnvironment, Task]:
-    """The environment `name` and its default params, the first training task."""
-    env = TaskEnvironment(name, taskbelief.make(name, **settings), new_tasks)
-    return env, env.default_params
+def make(
+    env: str | Env, *, new_tasks: bool = False, **settings: Any
+) -> tuple[TaskEnvironment, Task]:
+    """An environment, by name or as it is, and its default params, the first training task."""
+    env = registry.make(env, **settings)
+    made = TaskEnvironment(registry.name_of(env), env, new_tasks)
+    return made, made.default_params

@@ -10,7 +10,7 @@ from flax import nnx
 
 from taskbelief.networks import cores, heads
 from taskbelief.networks.bottleneck import Bottleneck
-from taskbelief.types import AgentInput, Array, Core, EnvSpec, Features, Key, Metrics
+from taskbelief.types import AgentInput, Array, Core, EnvSpec, Features, Key, Metrics, Needs
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,10 @@ class Config:
     """price of a nat per step that the memory keeps (information bottleneck); 0: none"""
     bottleneck_size: int = 32
     """units of the bottleneck"""
+
+    @property
+    def needs(self) -> Needs:
+        return Needs()
 
     @property
     def memory_size(self) -> int:

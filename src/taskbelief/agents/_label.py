@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from taskbelief.agents import _history
 from taskbelief.networks import heads
-from taskbelief.types import Array, Features, Label, LabelSpec, Metrics, Params
+from taskbelief.types import Array, Features, Label, LabelSpec, Metrics, Needs, Params
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,10 @@ class Config(_history.Config):
     """weight of the label's negative log-likelihood (nats per step) beside the RL losses"""
     read_prediction: bool = True
     """actor and critic also read the expected label, through a stop-gradient [ours]"""
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(label=True)
 
 
 class Prediction(NamedTuple):

@@ -12,6 +12,7 @@ from taskbelief.agents import _history, _label
 from taskbelief.agents._label import Config
 from taskbelief.networks import cores, functional, heads
 from taskbelief.networks.torsos import MLP
+from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
     AgentInput,
@@ -24,9 +25,7 @@ from taskbelief.types import (
     Params,
 )
 
-__all__ = ["USES_LABEL", "Config", "make"]
-
-USES_LABEL = True  # learns from the label
+__all__ = ["Config", "make"]
 
 
 class _Network(nnx.Module):
@@ -45,8 +44,9 @@ class _Network(nnx.Module):
         return self.head(memory)
 
 
-def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
-    """The agent for environments like `spec` and labels of the family `label`."""
+def make(problem: Problem, config: Config = Config()) -> Agent:
+    """The agent for `problem`, whose label it learns to predict."""
+    spec, label = problem.spec, problem.label.spec
     network = functional(lambda rngs: _Network(spec, label, config, rngs=rngs))
 
     def predict(params: Params, memory: Array) -> Array:
@@ -68,4 +68,5 @@ def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
         return core, Features(features, features, memory, price)
 
     stochastic = config.bottleneck_beta > 0
-    return Agent(network.init, initial_core, unroll, belief.loss, belief.log_prob, stochastic)
+    learnt = belief.loss, belief.log_prob
+    return Agent(network.init, initial_core, unroll, *learnt, stochastic, needs=config.needs)

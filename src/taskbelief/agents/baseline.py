@@ -15,6 +15,7 @@ from flax import nnx
 
 from taskbelief.agents import _history
 from taskbelief.networks import cores, functional
+from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
     AgentInput,
@@ -24,7 +25,6 @@ from taskbelief.types import (
     Features,
     Key,
     Label,
-    LabelSpec,
     Metrics,
     Params,
 )
@@ -53,9 +53,13 @@ class _Network(nnx.Module):
         return carries, list(memories), sum(prices, jnp.zeros(x.shape[:2]))
 
 
-def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
-    """The agent for environments like `spec`; `label` is not used."""
-    del label
+def make(problem: Problem, config: Config = Config()) -> Agent:
+    """The agent for `problem`; the label is not used."""
+    return for_spec(problem.spec, config)
+
+
+def for_spec(spec: EnvSpec, config: Config) -> Agent:
+    """The agent for environments like `spec`."""
     network = functional(lambda rngs: _Network(spec, config, rngs=rngs))
 
     def initial_core(batch: int) -> Core:
@@ -75,4 +79,6 @@ def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
         return jnp.zeros(()), _history.bottleneck_metrics(config, features)
 
     stochastic = config.bottleneck_beta > 0
-    return Agent(network.init, initial_core, unroll, aux_loss, stochastic=stochastic)
+    return Agent(
+        network.init, initial_core, unroll, aux_loss, stochastic=stochastic, needs=config.needs
+    )

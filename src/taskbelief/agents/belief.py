@@ -16,6 +16,7 @@ from flax import nnx
 from taskbelief.agents import _history, _label
 from taskbelief.networks import cores, functional, heads
 from taskbelief.networks.torsos import MLP
+from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
     AgentInput,
@@ -27,8 +28,6 @@ from taskbelief.types import (
     LabelSpec,
     Params,
 )
-
-USES_LABEL = True  # learns from the label
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,9 @@ class _Network(nnx.Module):
         return self.policy_core(core, x, reset)
 
 
-def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
-    """The agent for environments like `spec` and labels of the family `label`."""
+def make(problem: Problem, config: Config = Config()) -> Agent:
+    """The agent for `problem`, whose label it learns to predict."""
+    spec, label = problem.spec, problem.label.spec
     network = functional(lambda rngs: _Network(spec, label, config, rngs=rngs))
     core_type = cores.CORES[config.core]
 
@@ -94,4 +94,5 @@ def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
         return (core, own), Features(features, features, belief, price)
 
     stochastic = config.bottleneck_beta > 0
-    return Agent(network.init, initial_core, unroll, inferred.loss, inferred.log_prob, stochastic)
+    learnt = inferred.loss, inferred.log_prob
+    return Agent(network.init, initial_core, unroll, *learnt, stochastic, needs=config.needs)

@@ -13,22 +13,19 @@ import jax
 import jax.numpy as jnp
 
 from taskbelief.agents import _history
+from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
     AgentInput,
     Array,
     Core,
-    EnvSpec,
-    ExactFilter,
     Features,
     Key,
     Label,
-    LabelSpec,
     Metrics,
+    Needs,
     Params,
 )
-
-NEEDS_POSTERIOR = True  # `make` is handed the environment's posterior too
 
 
 @dataclass(frozen=True)
@@ -36,10 +33,19 @@ class Config:
     hypotheses: int = 256
     """size of the grid of tasks, where there are infinitely many"""
 
+    @property
+    def needs(self) -> Needs:
+        return Needs(posterior=True)
 
-def make(spec: EnvSpec, label: LabelSpec, config: Config, exact: ExactFilter) -> Agent:
-    """The agent for environments like `spec`; `label` is not used, and nothing is trained."""
-    del label, config
+
+def make(problem: Problem, config: Config = Config()) -> Agent:
+    """The agent for `problem`; the label is not used, and nothing is trained.
+
+    Raises:
+      ValueError: the environment has no exact posterior.
+    """
+    problem.check(config.needs)
+    spec, exact = problem.spec, problem.posterior(config.hypotheses)
 
     def initial_core(batch: int) -> Core:
         nothing = jnp.zeros(spec.obs_dim)
@@ -67,7 +73,7 @@ def make(spec: EnvSpec, label: LabelSpec, config: Config, exact: ExactFilter) ->
         del params, features, label
         return jnp.zeros(()), {}
 
-    return Agent(lambda key: {}, initial_core, unroll, aux_loss)
+    return Agent(lambda key: {}, initial_core, unroll, aux_loss, needs=config.needs)
 
 
 def _choose(condition: Array, yes: object, no: object) -> object:

@@ -6,29 +6,27 @@ each: the task embeddings F^w that others can then learn to infer (Humplik et al
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 
 from taskbelief.agents import baseline
+from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
     AgentInput,
     Array,
     Categories,
     Core,
-    EnvSpec,
     Features,
     Key,
     Label,
-    LabelSpec,
     Metrics,
+    Needs,
     Params,
 )
-
-REVEALED = True  # observations end with the label
-USES_LABEL = True
 
 
 @dataclass(frozen=True)
@@ -38,17 +36,27 @@ class Config(baseline.Config):
     embedding_size: int = 8
     """length of the learned vectors"""
 
+    @property
+    def needs(self) -> Needs:
+        only = "task_index" if self.condition == "embedding" else ""
+        return Needs(label=True, only_label=only, revealed=True)
 
-def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
-    """The oracle for a revealed environment like `spec` and labels of the family `label`."""
+
+def make(problem: Problem, config: Config = Config()) -> Agent:
+    """The oracle for `problem`, once its label is revealed.
+
+    Raises:
+      ValueError: a label that cannot be revealed, or is not `task_index` where vectors are learnt.
+    """
+    spec, label = problem.revealed().spec, problem.label.spec
     if config.condition == "label":
-        return baseline.make(spec, label, config)
+        return baseline.for_spec(spec, config)
     if config.condition != "embedding":
         raise ValueError(f"condition {config.condition!r}: choose from label, embedding")
     if not isinstance(label, Categories) or label.places != 1 or label.coordinates:
         raise ValueError("condition embedding needs the label task_index")
     bare = spec.obs_dim - label.classes  # the index is at the end, a one-hot code
-    agent = baseline.make(replace(spec, obs_dim=bare + config.embedding_size), label, config)
+    agent = baseline.for_spec(replace(spec, obs_dim=bare + config.embedding_size), config)
 
     def init(key: Key) -> Params:
         table_key, agent_key = jax.random.split(key)
@@ -65,4 +73,5 @@ def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
     def aux_loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
         return agent.aux_loss(params["agent"], features, label)
 
-    return agent._replace(init=init, unroll=unroll, aux_loss=aux_loss)
+    table = operator.itemgetter("table")
+    return agent._replace(init=init, unroll=unroll, aux_loss=aux_loss, table=table)

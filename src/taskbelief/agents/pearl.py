@@ -25,17 +25,17 @@ import jax.numpy as jnp
 from taskbelief.agents import _history
 from taskbelief.networks import functional, heads
 from taskbelief.networks.torsos import MLP
+from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
     AgentInput,
     Array,
     Core,
-    EnvSpec,
     Features,
     Key,
     Label,
-    LabelSpec,
     Metrics,
+    Needs,
     Params,
 )
 
@@ -51,6 +51,10 @@ class Config:
     kl_weight: float = 1e-4
     """price of a nat of KL(q(z | context) || N(0, I)) beside the critic's loss (published: 1, with
     rewards a hundred times as large and so a critic's loss ten thousand times)"""
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(several_episodes=True)
 
 
 # At first a hundred transitions weigh as much as the prior.
@@ -77,18 +81,14 @@ class _Core(NamedTuple):
     episode: Array  # [B] int32: name the draws that evaluation takes
 
 
-def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
-    """The agent for environments like `spec`; `label` is not used.
+def make(problem: Problem, config: Config = Config()) -> Agent:
+    """The agent for `problem`; the label is not used.
 
     Raises:
       ValueError: a task lasts for one episode, so that no hypothesis but the prior's is tried.
     """
-    del label
-    if spec.episodes_per_task == 1:
-        raise ValueError(
-            "pearl draws its hypothesis when an episode starts, and a task of this environment is"
-            " one single episode: sparse_navigation has several; belief and aux_head fit any"
-        )
+    problem.check(config.needs)
+    spec = problem.spec
     action_head = heads.action_head(spec.action)
     width = spec.obs_dim + action_head.embed_dim + 1
     layers = [width, *[config.encoder] * config.encoder_layers, 2 * config.latent]
@@ -155,7 +155,9 @@ def make(spec: EnvSpec, label: LabelSpec, config: Config = Config()) -> Agent:
         price = jnp.mean(features.loss)
         return jnp.zeros(()), {"latent_kl": price / config.kl_weight} if config.kl_weight else {}
 
-    return Agent(network.init, initial_core, unroll, aux_loss, stochastic=True, study=study)
+    return Agent(
+        network.init, initial_core, unroll, aux_loss, None, True, study, needs=config.needs
+    )
 
 
 def _noise(key: Key, like: Array) -> Array:

@@ -100,6 +100,9 @@ class Bandit:
 
     # ---- likelihood
 
+    def of_probabilities(self, probabilities: Array) -> Task:
+        return Task(probabilities)
+
     def initial_memory(self, task: Task) -> tuple[()]:
         del task
         return ()

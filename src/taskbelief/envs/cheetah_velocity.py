@@ -73,7 +73,6 @@ class CheetahVelocity:
             task=speed,
             goal=speed,
             episode_steps=self.horizon,
-            has_expert=False,
         )
 
     # ---- tasks
@@ -109,14 +108,7 @@ class CheetahVelocity:
         reward = _reward(body.obs, task)
         return body.obs, State(body), reward, jnp.zeros((), bool)
 
-    # ---- references
-
-    def expert(self, key: Key, state: State, task: Task) -> Array:
-        """There is none: nobody has scripted a gait for each speed."""
-        del key, state, task
-        raise NotImplementedError(
-            "cheetah_velocity has no scripted expert: take a trained oracle in its place"
-        )
+    # ---- references (no expert: nobody has scripted a gait for each speed)
 
     def goal(self, obs: Array, task: Task) -> Array:
         """The target speed, [1], metres per second."""

@@ -1,4 +1,5 @@
 """One learner, one file: what becomes of the features.
 
-Each has a frozen `Config` and `make(spec, agent, config) -> Learner`.
+Each has a frozen `Config`, whose `needs` says what it asks of a problem and of the training
+loop, and `make(problem, agent, config, total_updates) -> Learner`.
 """

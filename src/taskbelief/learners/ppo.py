@@ -21,6 +21,7 @@ from taskbelief import returns
 from taskbelief.learners import _features
 from taskbelief.networks import functional, heads
 from taskbelief.networks.torsos import MLP
+from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
     AgentInput,
@@ -30,12 +31,10 @@ from taskbelief.types import (
     Key,
     Learner,
     Metrics,
+    Needs,
     Params,
-    Privileged,
     Trajectory,
 )
-
-ON_POLICY = True  # learns from what was just played, once
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,10 @@ class Config:
     max_gradient_norm: float = 0.5
     """the gradient of all parameters is scaled down to this norm"""
 
+    @property
+    def needs(self) -> Needs:
+        return Needs(on_policy=True, privileged=self.privileged)
+
 
 class LearnerState(NamedTuple):
     params: Params
@@ -94,20 +97,15 @@ class _Heads(nnx.Module):
 
 
 def make(
-    spec: EnvSpec,
-    agent: Agent,
-    config: Config = Config(),
-    total_updates: int = 1,
-    privileged: Privileged | None = None,
+    problem: Problem, agent: Agent, config: Config = Config(), total_updates: int = 1
 ) -> Learner:
     """The learner for `agent`; `total_updates` is the length of the learning-rate schedule, in
-    batches; `privileged` is what the value function reads of the task, where
-    `config.privileged` lets it.
+    batches.
 
     Raises:
-      ValueError: `config.privileged`, and there is nothing to read; or the agent's features are
-        random (an information bottleneck) or others than those it acted on (PEARL): the
-        probability ratio of an action would then be one of different features.
+      ValueError: the agent's features are random (an information bottleneck) or others than
+        those it acted on (PEARL): the probability ratio of an action would then be one of
+        different features.
     """
     if agent.study is not None:
         raise ValueError(
@@ -119,11 +117,8 @@ def make(
             "ppo does not go with an information bottleneck (agent.bottleneck_beta): the ratio of"
             " probabilities would be one of different features; svg0 does"
         )
-    if config.privileged and privileged is None:
-        raise ValueError(
-            "learner.privileged: the learner is given nothing that a critic could read"
-        )
-    privileged = privileged if config.privileged else None
+    spec = problem.seen(agent.needs).spec
+    privileged = problem.privileged() if config.privileged else None
     action_head = heads.action_head(spec.action)
     sizes = _features.sizes(spec, agent, privileged)
     network = functional(lambda rngs: _Heads(spec, sizes, config, rngs=rngs))
@@ -238,7 +233,7 @@ def make(
         state, metrics = jax.lax.scan(one, state, (parts, jax.random.split(loss_key, passes)))
         return state, jax.tree.map(jnp.mean, metrics)
 
-    return Learner(init, act, update, on_policy=ON_POLICY, steps=passes)
+    return Learner(init, act, update, config.needs, steps=passes)
 
 
 def _choose(groups: Array, chosen: Array) -> Array:

@@ -26,6 +26,7 @@ from taskbelief import returns
 from taskbelief.learners import _features
 from taskbelief.networks import functional, heads
 from taskbelief.networks.torsos import MLP
+from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
     AgentInput,
@@ -36,8 +37,8 @@ from taskbelief.types import (
     Key,
     Learner,
     Metrics,
+    Needs,
     Params,
-    Privileged,
     Trajectory,
 )
 
@@ -80,6 +81,10 @@ class Config:
     target_rate: float = 0.02
     """share of the parameters that moves into the target networks each update (Polyak)"""
 
+    @property
+    def needs(self) -> Needs:
+        return Needs(privileged=self.privileged)
+
 
 class LearnerState(NamedTuple):
     params: Params
@@ -105,23 +110,11 @@ class _Heads(nnx.Module):
 
 
 def make(
-    spec: EnvSpec,
-    agent: Agent,
-    config: Config = Config(),
-    total_updates: int = 1,
-    privileged: Privileged | None = None,
+    problem: Problem, agent: Agent, config: Config = Config(), total_updates: int = 1
 ) -> Learner:
-    """The learner for `agent`; `total_updates` is the length of its schedules; `privileged` is what
-    the critic reads of the task, where `config.privileged` lets it.
-
-    Raises:
-      ValueError: `config.privileged`, and there is nothing to read.
-    """
-    if config.privileged and privileged is None:
-        raise ValueError(
-            "learner.privileged: the learner is given nothing that a critic could read"
-        )
-    privileged = privileged if config.privileged else None
+    """The learner for `agent`; `total_updates` is the length of its schedules."""
+    spec = problem.seen(agent.needs).spec
+    privileged = problem.privileged() if config.privileged else None
     action_head = heads.action_head(spec.action)
     sizes = _features.sizes(spec, agent, privileged)
     network = functional(lambda rngs: _Heads(spec, sizes, config, rngs=rngs))
@@ -246,4 +239,4 @@ def make(
             params, target, optimiser_state, log_entropy_cost, state.updates + 1
         ), metrics
 
-    return Learner(init, act, update)
+    return Learner(init, act, update, config.needs)

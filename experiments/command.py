@@ -1,0 +1,274 @@
+"""The command line of a run, derived from the dataclasses: first the names (which environment,
+agent, learner and preset), which decide what other flags there are; then every field as a flag."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import tyro
+
+from experiments import config, devices, memory, presets, stop
+from experiments.config import RunConfig
+from taskbelief import registry, types
+from taskbelief.networks import cores
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where a run lives and how it is kept; changes none of its numbers."""
+
+    out: Path | None = None
+    """directory to create for the run [runs/<env>-<agent>-<learner>-s<seed>-<time>]"""
+    resume: Path | None = None
+    """directory of a run to continue, bit for bit, with the config it was started with"""
+    checkpoint_minutes: float = 3.0
+    """minutes between checkpoints; one more is made at the end, on SIGTERM and on Ctrl-C"""
+    keep: int = 2
+    """checkpoints kept"""
+    cache: Path = Path("~/.cache/taskbelief/xla")
+    """directory of compiled programs, so that the next start is fast; "off" for none"""
+    distributed: bool = False
+    """one of several processes, on as many hosts, that train together: all are started with the
+    same flags. On SLURM and Cloud TPU they find each other; elsewhere the next three say how"""
+    coordinator: str = ""
+    """HOST:PORT of process 0"""
+    processes: int = 0
+    """how many there are"""
+    process: int = -1
+    """which of them this is, from 0"""
+
+
+@dataclass(frozen=True)
+class _Flags(RunConfig):
+    """The three names, as flags."""
+
+    env_name: Annotated[str, tyro.conf.arg(name="env")]
+    """environment"""
+    agent_name: Annotated[str, tyro.conf.arg(name="agent")]
+    """what becomes of the history"""
+    learner_name: Annotated[str, tyro.conf.arg(name="learner")]
+    """what becomes of the features"""
+
+
+@dataclass(frozen=True)
+class _Command:
+    config: Annotated[_Flags, tyro.conf.arg(name="")]
+    options: Annotated[Options, tyro.conf.arg(name="")]
+
+
+def parse(args: Sequence[str]) -> tuple[RunConfig, Options]:
+    """The command line. Ends the program with status 2 where it makes no sense."""
+    names, args = _names(args)
+    if names.resume is None:
+        start = config.default(names.env, names.agent, names.learner, names.preset)
+        description = f"{_FIRST}\n\n{about(start)}\n\n{_HELP}"
+    else:
+        start = config.load(names.resume)
+        given = {"env_name": names.env, "agent_name": names.agent, "learner_name": names.learner}
+        given["preset"] = names.preset
+        _refuse_difference(start, dataclasses.replace(start, **_given(given)), names.resume)
+        description = f"{_FIRST}\n\n{_HELP}"
+    command = tyro.cli(
+        _Command,
+        default=_Command(_Flags(**_shallow(start)), Options()),
+        args=args,
+        prog="python -m experiments.run",
+        description=description,
+        use_underscores=True,
+        config=(tyro.conf.FlagConversionOff,),
+    )
+    chosen, options = RunConfig(**_shallow(command.config)), command.options
+    _check(chosen, options)
+    if options.resume is not None:
+        _refuse_difference(start, chosen, options.resume)
+    return chosen, options
+
+
+_FIRST = "Trains a recurrent agent to infer hidden tasks, and evaluates it on tasks it never saw."
+_HELP = (
+    "Exit status: 0 done, 1 failed, 2 wrong usage, 130 / 143 stopped by Ctrl-C / SIGTERM after"
+    " a checkpoint (--resume continues). --core, --condition and --bottleneck-beta are short for"
+    " --agent.core, --agent.condition and --agent.bottleneck_beta."
+    " Work is divided among all devices, of a CPU its cores, as far as --train.shards can be."
+)
+
+
+def about(chosen: RunConfig) -> str:
+    """One line: what the preset makes of the environment, against its full size."""
+    full, test = type(chosen.env)(), types.at_test(chosen.env)
+    changed = ", ".join(
+        f"{name}={getattr(chosen.env, name)!r} (full: {getattr(full, name)!r})"
+        for name in _fields(full)
+        if getattr(chosen.env, name) != getattr(full, name)
+    )
+    size = f"but for {changed}" if changed else "in full size"
+    help_ = [name for name in _fields(full) if getattr(chosen.env, name) != getattr(test, name)]
+    without = f" Evaluations are without {' and '.join(help_)}." if help_ else ""
+    return f"Preset {chosen.preset}: {chosen.env_name} {size}.{without}"
+
+
+def _names(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """First stage: what decides which flags there are; (names, arguments left for tyro)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.run", allow_abbrev=False, add_help=False, exit_on_error=False
+    )
+    for name in ("env", "agent", "learner", "preset", "label", "core"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--resume", type=Path)
+    try:
+        names, _ = parser.parse_known_args(args)
+    except argparse.ArgumentError as error:
+        stop.wrong_usage(str(error))
+    given = vars(names).items()
+    check_names({name: [value] for name, value in given if value is not None})
+    if names.label and names.agent and not config.uses_label(names.agent):
+        stop.wrong_usage(
+            f"--label {names.label}: {names.agent} learns from reward alone; choose an agent that"
+            f" uses labels ({', '.join(filter(config.uses_label, registry.names('agents')))})"
+        )
+    if names.resume is None:
+        names.env = names.env or "numpad"
+        names.agent = names.agent or "aux_head"
+        names.learner = names.learner or "svg0"
+        names.preset = names.preset or ("cpu" if jax.default_backend() == "cpu" else "paper")
+    return names, [_long(arg) for arg in args]
+
+
+def check_names(given: Mapping[str, Sequence[str]]) -> None:
+    """Ends the program where a name in one of the lists {flag: names} is not known."""
+    allowed = {
+        "env": registry.environments(),
+        "agent": registry.names("agents"),
+        "learner": registry.names("learners"),
+        "preset": presets.SIZES,
+        "label": ("", *registry.names("labels")),
+        "core": tuple(cores.CORES),
+    }
+    for env in given.get("env", ()):
+        if ":" in env:
+            try:
+                registry.factory(env)
+            except ValueError as error:
+                stop.wrong_usage(f"--env: {error}")
+            allowed["env"] += (env,)
+    for name, choices in allowed.items():
+        for value in given.get(name, ()):
+            if value not in choices:
+                named = [choice for choice in choices if choice]
+                stop.wrong_usage(f"unknown --{name} {value!r}: {_choose(value, named)}")
+
+
+# flags with a short form, that not every agent has
+_SHORT = {
+    "--core": "--agent.core",
+    "--condition": "--agent.condition",
+    "--bottleneck-beta": "--agent.bottleneck_beta",
+    "--bottleneck_beta": "--agent.bottleneck_beta",
+    "--num-seeds": "--num_seeds",
+    "--replay-memory": "--replay_memory",
+}
+
+
+def _long(arg: str) -> str:
+    flag, equals, value = arg.partition("=")
+    return _SHORT.get(flag, flag) + equals + value
+
+
+def _choose(value: str, choices: Sequence[str]) -> str:
+    near = difflib.get_close_matches(value, choices, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"choose from {', '.join(choices)}{hint}"
+
+
+def _check(chosen: RunConfig, options: Options) -> None:
+    """What the types alone do not say."""
+    if chosen.agent_name == "oracle" and chosen.expert:
+        stop.wrong_usage(f"--expert {chosen.expert}: an oracle needs no expert; drop it")
+    if chosen.label == "task_embedding" and not chosen.expert:
+        stop.wrong_usage(
+            "--label task_embedding needs --expert RUN: a run of --agent oracle"
+            " --condition embedding on this environment"
+        )
+    if chosen.expert and chosen.label not in ("expert_action", "task_embedding"):
+        stop.wrong_usage(
+            f"--expert goes with --label expert_action or task_embedding, not {chosen.label}"
+        )
+    core = getattr(chosen.agent, "core", None)
+    if core is not None and core not in cores.CORES:
+        stop.wrong_usage(f"unknown --agent.core {core!r}: {_choose(core, tuple(cores.CORES))}")
+    counts = ("steps", "rows", "evaluation_tasks", "num_seeds")
+    sizes = {name: getattr(chosen, name) for name in counts}
+    sizes |= {f"train.{name}": value for name, value in dataclasses.asdict(chosen.train).items()}
+    sizes["keep"] = options.keep
+    for name, value in sizes.items():
+        if value < 1:
+            stop.wrong_usage(f"--{name} {value}: must be at least 1")
+    for name in ("seed", "evaluations", "belief_tasks"):
+        if getattr(chosen, name) < 0:
+            stop.wrong_usage(f"--{name} {getattr(chosen, name)}: must not be negative")
+    memory.parse(chosen.replay_memory)
+    if options.distributed and options.out is None and options.resume is None:
+        stop.wrong_usage(
+            "--distributed needs --out or --resume: a directory that all processes can see"
+        )
+    made, rows = chosen.train.envs, chosen.train.replay_rows
+    if rows % made or rows < made * chosen.train.warmup:
+        stop.wrong_usage(
+            f"--train.replay_rows {rows}: must be a multiple of --train.envs {made} and hold"
+            f" --train.warmup {chosen.train.warmup} times as many"
+        )
+
+
+def join(args: Sequence[str]) -> None:
+    """Joins the other processes, if the flags say that there are any; alone on a CPU, takes its
+    cores for devices. Before anything else: it decides what devices there are."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, exit_on_error=False)
+    parser.add_argument("--distributed")
+    parser.add_argument("--coordinator")
+    parser.add_argument("--processes", type=int)
+    parser.add_argument("--process", type=int)
+    try:
+        given, _ = parser.parse_known_args(args)
+    except argparse.ArgumentError as error:
+        stop.wrong_usage(str(error))
+    where = given.coordinator, given.processes, given.process
+    if given.distributed is None or given.distributed.lower() != "true":
+        if any(part is not None for part in where):
+            stop.wrong_usage("--coordinator, --processes and --process go with --distributed True")
+        devices.from_cores()
+        return
+    if any(part is None for part in where) and any(part is not None for part in where):
+        stop.wrong_usage("--coordinator, --processes and --process: all three, or none of them")
+    try:
+        jax.distributed.initialize(*where)
+    except (ValueError, RuntimeError) as error:
+        stop.failed(f"--distributed: {error}")
+
+
+def _refuse_difference(saved: RunConfig, asked: RunConfig, run: Path) -> None:
+    different = config.differences(saved, asked)
+    if different:
+        listed = ", ".join(
+            f"--{flag.removesuffix('_name')} is {was} there, {now} here"
+            for flag, (was, now) in different.items()
+        )
+        stop.wrong_usage(f"{run} was started with another config: {listed}")
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _shallow(settings: Any) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in _fields(settings)}
+
+
+def _fields(settings: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(settings))

@@ -1,0 +1,113 @@
+"""How a learned belief is compared with the exact posterior, by what the label is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from taskbelief.labels import Divergence, Learned
+from taskbelief.posterior import Belief, Posterior
+from taskbelief.types import (
+    Array,
+    Categories,
+    Env,
+    HasIndependentArms,
+    HasLikelihood,
+    Key,
+    LabelSpec,
+    Reals,
+    goal,
+)
+
+# Draws from the posterior where labels cannot be listed; the mean over tasks averages, too.
+_SAMPLES = 8
+
+
+def of_tasks(env: Env) -> Divergence | None:
+    """For labels that describe the task."""
+    if not isinstance(env, HasLikelihood):
+        return None
+    if isinstance(env, HasIndependentArms):
+        return partial(_over_draws, env)
+
+    def labels(exact: Posterior, obs: Array) -> Array:
+        assert exact.labels is not None
+        return jnp.broadcast_to(exact.labels, (len(obs), *exact.labels.shape))
+
+    return partial(_over_hypotheses, env.spec.task, labels)
+
+
+def of_goals(env: Env) -> Divergence | None:
+    """For labels that say what to head for."""
+    if not isinstance(env, HasLikelihood):
+        return None
+    per_task = jax.vmap(goal(env), in_axes=(None, 0))
+    family = env.spec.goal
+
+    def labels(exact: Posterior, obs: Array) -> Array:
+        return jax.vmap(per_task, in_axes=(0, None))(obs, exact.tasks)
+
+    if isinstance(family, Reals):
+        return partial(_over_hypotheses, family, labels)
+    # P(best arm) of independent arms has no closed form
+    if isinstance(env, HasIndependentArms):
+        return None
+    if isinstance(family, Categories) and family.places == 1:
+        return partial(_over_classes, family.classes, labels)
+    return None
+
+
+def _over_draws(
+    env: Env, exact: Posterior, beliefs: Belief, obs: Array, learned: Learned, key: Key
+) -> Array:
+    """Independent arms: the mean over draws of log p(h) - log b(h)."""
+
+    def draw(key: Key) -> Array:
+        steps = jax.random.split(key, len(obs))
+        h = jax.vmap(lambda belief, key: env.describe(exact.sample(belief, key)))(beliefs, steps)
+        return jax.vmap(exact.log_prob_label)(beliefs, h) - learned(h)
+
+    return jnp.mean(jax.lax.map(draw, jax.random.split(key, _SAMPLES)), axis=0)
+
+
+def _over_hypotheses(
+    family: LabelSpec,
+    labels: Callable[[Posterior, Array], Array],
+    exact: Posterior,
+    beliefs: Belief,
+    obs: Array,
+    learned: Learned,
+    key: Key,
+) -> Array:
+    """Over all hypotheses, `labels(exact, obs)` [T, K, ...]. Where they stand for a continuum,
+    the learned density counts where tasks can be, on the grid, and is normalised there."""
+    del key
+    logs = jax.vmap(learned, in_axes=1, out_axes=1)(labels(exact, obs))
+    if isinstance(family, Reals):
+        logs = jax.nn.log_softmax(logs, axis=1)
+    probs = jnp.exp(beliefs.log_probs)
+    return jnp.sum(probs * (beliefs.log_probs - logs), axis=1)
+
+
+def _over_classes(
+    classes: int,
+    labels: Callable[[Posterior, Array], Array],
+    exact: Posterior,
+    beliefs: Belief,
+    obs: Array,
+    learned: Learned,
+    key: Key,
+) -> Array:
+    """Over all goals, which several hypotheses may share: their exact marginals."""
+    del key
+    goals = labels(exact, obs)[..., 0]  # [T, K]
+    one_hots = jax.nn.one_hot(goals, classes)
+    marginals = jnp.einsum("tk,tkc->tc", jnp.exp(beliefs.log_probs), one_hots)
+    each = jax.vmap(lambda goal: learned(jnp.full((len(obs), 1), goal, jnp.int32)), out_axes=1)(
+        jnp.arange(classes)
+    )
+    logs = jnp.log(jnp.maximum(marginals, 1e-12))
+    return jnp.sum(marginals * (logs - each), axis=1)

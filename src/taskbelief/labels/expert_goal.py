@@ -1,0 +1,26 @@
+"""What the scripted expert heads for, its action before control (numpad: the next pad) [ours]."""
+
+from __future__ import annotations
+
+from taskbelief import labels
+from taskbelief.labels import Expert, LabelKind, _divergence
+from taskbelief.types import Env, HasGoal
+
+
+def make(env: Env, expert: Expert | None = None) -> LabelKind:
+    """The label for `env`.
+
+    Raises:
+      ValueError: the environment does not say what to head for.
+    """
+    del expert
+    if not isinstance(env, HasGoal):
+        raise ValueError(
+            "label expert_goal: this environment does not say what an expert heads for (see"
+            " types.HasGoal); take the label description"
+        )
+    return labels.of_the_moment(
+        env.spec.goal,
+        lambda key, obs, state, task: env.goal(obs, task),
+        divergence=_divergence.of_goals(env),
+    )
