@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import taskbelief
-from taskbelief import rollout, train
+from taskbelief import problem, rollout, train, trainer
 from taskbelief.agents import _history
 from taskbelief.learners import svg0
 from taskbelief.types import Agent, Features
@@ -48,13 +48,14 @@ def test_a_critic_without_memory_learns_the_values_around_a_reset():
     config = svg0.Config(
         privileged=False, gamma=0.3, learning_rate=3e-3, learning_rate_end=1.0, target_rate=0.1
     )
-    learner = svg0.make(env.spec, memoryless(env.spec), config, 1000)
+    posed, agent = problem.make(env), memoryless(env.spec)
+    learner = svg0.make(posed, agent, config, 1000)
     sizes = train.Config(envs=16, updates=16, batch=16, replay_rows=128, warmup=2)
-    trainer = train.make(env, memoryless(env.spec), learner, None, sizes)
+    made = trainer.make(posed, agent, learner, sizes)
 
     @jax.jit
     def run(key):
-        return jax.lax.scan(lambda state, _: trainer.step(state), trainer.init(key), None, 60)[1]
+        return jax.lax.scan(lambda state, _: made.step(state), made.init(key), None, 60)[1]
 
     metrics = run(jax.random.key(0))
     assert metrics["critic_loss"][-1] < 5e-4
