@@ -107,6 +107,16 @@ def test_state_is_reset_between_the_episodes_of_a_task():
     np.testing.assert_allclose(places, [0.1, 0.2, 0.0, 0.1, 0.2, 0.3], atol=1e-6)
 
 
+def test_an_episode_that_ends_of_its_own_is_done():
+    env = adapter.TaskEnv("wages", Wages())  # type: ignore[arg-type]
+    state = env.reset(jax.random.key(0))
+    found = []
+    for _ in range(5):
+        state = env.step(state, jnp.ones(2))
+        found.append((float(state.reward), float(state.done)))
+    assert found == [(1, 0), (2, 0), (4, 0), (8, 0), (16, 1)]
+
+
 def test_discrete_actions_are_refused():
     with pytest.raises(ValueError, match="bandit has discrete actions"):
         adapter.make("bandit")
