@@ -134,7 +134,9 @@ def test_gradients_are_those_of_the_plain_definition(core):
         return plainly(core, *args)
 
     found, wanted = (
-        jax.grad(functools.partial(_loss, way), argnums=(0, 1, 2))(params, carry, x, reset, weight)
+        jax.jit(jax.grad(functools.partial(_loss, way), argnums=(0, 1, 2)))(
+            params, carry, x, reset, weight
+        )
         for way in (apply, plain)
     )
     _close(found, wanted, rtol=1e-3, atol=1e-4)
@@ -157,9 +159,9 @@ def test_linear_recurrence_is_the_same_step_by_step_and_at_once():
     drive, weight = jax.random.normal(keys[1], (2, 9, 2, 3))
     h = jax.random.normal(keys[2], (2, 3))
     found = [
-        jax.value_and_grad(lambda *args: jnp.sum(weight * way(*args)), argnums=(0, 1, 2))(  # noqa: B023
-            decay, drive, h
-        )
+        jax.jit(
+            jax.value_and_grad(lambda *args: jnp.sum(weight * way(*args)), argnums=(0, 1, 2))  # noqa: B023
+        )(decay, drive, h)
         for way in (cores._step_by_step, cores._at_once)
     ]
     _close(*found, rtol=1e-4, atol=1e-5)

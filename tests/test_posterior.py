@@ -72,29 +72,28 @@ def test_truth_is_never_ruled_out(name):
 
     found = np.asarray(log_probs(tasks, obs, action, reward))
     assert found.shape == (num, env.spec.task_steps + 1)
-    assert np.all(np.isfinite(found))
-    assert np.all(np.exp(found) > 0)
     assert np.all(found > found[:, :1] - 12)  # a share of the prior, even on the unluckiest rim
     if name != "bandit":  # whose arms may fall unluckily
         assert found[:, -1].mean() >= found[:, 0].mean()
 
 
 @pytest.mark.parametrize("name", ["bandit", "numpad", "semicircle"])
-def test_step_by_step_equals_whole_trajectories_and_no_jit(name):
+def test_step_by_step_equals_whole_trajectories(name):
     env = short(name)
     exact = posterior.make(env, num=64)
     _, obs, action, reward = random_play(env, 2)
     whole = jax.jit(
         jax.vmap(lambda obs, action, reward: posterior.along(exact, obs, action, reward))
     )(obs, action, reward)
+    update = jax.jit(exact.update)
     for i in range(2):
         belief = exact.init()
-        for t in range(3):
+        for t in range(env.spec.task_steps):
             entry = jax.tree.map(lambda leaf, i=i, t=t: leaf[i, t], whole)
             jax.tree.map(
                 lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), belief, entry
             )
-            belief = exact.update(belief, obs[i, t], action[i, t], reward[i, t], obs[i, t + 1])
+            belief = update(belief, obs[i, t], action[i, t], reward[i, t], obs[i, t + 1])
 
 
 @pytest.mark.parametrize("jump", [False, True])
@@ -128,20 +127,21 @@ def test_bandit_equals_the_beta_posterior():
     env = taskbelief.make("bandit", arms=5, horizon=60)
     exact = posterior.make(env)
     tasks, obs, action, reward = (jax.tree.map(np.asarray, x) for x in random_play(env, 20))
-    belief: Any = None
+    beliefs = jax.jit(jax.vmap(lambda o, a, r: last_belief(exact, o, a, r)))(obs, action, reward)
+    mean, entropy = jax.vmap(exact.mean)(beliefs), jax.vmap(exact.entropy)(beliefs)
+    log_prob = jax.vmap(exact.log_prob)(beliefs, tasks)
     beta: Any = None
     for i in range(20):
-        belief = last_belief(exact, *map(jnp.asarray, (obs[i], action[i], reward[i])))
         wins = np.bincount(action[i], reward[i], minlength=5)
         losses = np.bincount(action[i], 1 - reward[i], minlength=5)
         beta = stats.beta(1 + wins, 1 + losses)
-        p = tasks.probabilities[i]
-        np.testing.assert_allclose(exact.mean(belief), beta.mean(), atol=1e-5)
-        np.testing.assert_allclose(exact.entropy(belief), beta.entropy().sum(), rtol=1e-4)
-        found = exact.log_prob(belief, type(tasks)(jnp.asarray(p)))
-        np.testing.assert_allclose(found, beta.logpdf(p).sum(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(mean[i], beta.mean(), atol=1e-5)
+        np.testing.assert_allclose(entropy[i], beta.entropy().sum(), rtol=1e-4)
+        wanted = beta.logpdf(tasks.probabilities[i]).sum()
+        np.testing.assert_allclose(log_prob[i], wanted, rtol=1e-5, atol=1e-5)
+    last = jax.tree.map(lambda leaf: leaf[-1], beliefs)
     keys = jax.random.split(jax.random.key(0), 2000)
-    drawn = jax.jit(jax.vmap(lambda key: exact.sample(belief, key).probabilities))(keys)
+    drawn = jax.jit(jax.vmap(lambda key: exact.sample(last, key).probabilities))(keys)
     np.testing.assert_allclose(drawn.mean(0), beta.mean(), atol=5 * beta.std().max() / 44)
 
 
