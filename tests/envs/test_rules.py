@@ -489,6 +489,26 @@ def test_the_expert_of_numpad_leaves_a_pad_that_it_is_on(progress, gap):
     np.testing.assert_allclose(after.position, gap, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("start", "push", "lights", "earned", "reward"),
+    [
+        ((0.5, 0.0, 1, 1), 1, 2, 2, 1.0),  # the next pad, 5
+        ((0.5, 0.0, 1, 3), 1, 2, 3, 0.0),  # lit and paid for before a mistake
+        ((0.5, 0.0, 0, 2), -1, 1, 2, 0.0),  # the first, 4, once more after a mistake
+        ((0.5, 0.0, 2, 2), -1, 0, 2, 0.0),  # 4 out of turn: all lights go out
+        ((0.5, -1.0, 3, 3), -1, 0, 0, 1.0),  # the last, 1: complete, and all can be earned again
+    ],
+)
+def test_what_a_press_of_numpad_lights_and_pays(start, push, lights, earned, reward):
+    """From a gap half a pad spacing to the left or right, onto the pad there."""
+    env: Any = taskbelief.make("numpad")
+    task, state = at(env, start[:2], progress=start[2], earned=start[3])
+    force = 0.5 / (0.25 * (1 + 1.5 + 1.75 + 1.875))
+    _, after, found, _ = env.step(KEY, state, array(push * force, 0), task)
+    np.testing.assert_allclose(after.position, [0.5 + 0.5 * push, start[1]], atol=1e-5)
+    assert (after.progress, after.earned, found) == (lights, earned, reward)
+
+
 def test_the_likelihood_of_numpad_by_hand():
     """Rolling from the gap onto pad 5, with pad 4 lit: who explains light and payment?"""
     env: Any = taskbelief.make("numpad")
