@@ -5,7 +5,8 @@
 
 random: uniform actions, score 0. expert: scripted, knows the task, score 1. explorer: does
 not know the task and acts as the expert for the exact posterior's most probable one; for
-the bandit Thompson sampling and UCB stand beside it. One meta-episode on each task of the
+the bandit Thompson sampling, UCB and the Gittins index, which is nearly Bayes-optimal, stand
+beside it. One meta-episode on each task of the
 training and the hold-out set (of large sets the first thousand, which runs evaluate on), in the
 environment as it is at test. Results are kept in
 results/references.json, one entry for each environment and its settings.

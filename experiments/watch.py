@@ -32,7 +32,7 @@ def play(env: Env, policy: Scripted, task: Task, key: Key) -> Any:
     def roll(key: Key) -> Any:
         reset_key, scan_key = jax.random.split(key)
         obs, state = env.reset(reset_key, task)
-        memory, belief = policy.init(), exact.init()
+        memory, belief = policy.init(obs), exact.init(obs)
 
         def step(carry: Any, now: tuple[Array, Key]) -> tuple[Any, Any]:
             obs, state, memory, belief = carry

@@ -106,6 +106,7 @@ def test_a_rollout_with_beliefs_and_the_exact_posterior(trained):
         prev_reward=jnp.zeros((1, 3)),
         episode_start=jnp.ones((1, 3), bool),
         task_start=jnp.ones((1, 3), bool),
+        elapsed=jnp.zeros((1, 3), jnp.int32),
     )
     _, action = made.act(made.initial_core(3), first)
     np.testing.assert_array_equal(action, played.action[0])

@@ -1,14 +1,19 @@
 """The divergence of learned beliefs from the exact posterior, where it is known."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special, stats
 
-from taskbelief import comparison, posterior, problem
+import taskbelief
+from taskbelief import comparison, posterior, problem, rollout
 from taskbelief.networks import heads
-from taskbelief.types import Categories, Probabilities
-from tests.test_agents import ENVS, small
+from tests.test_agents import small
+
+STEPS = 3
 
 
 def knowing(agent, family, params_of):
@@ -22,49 +27,185 @@ def knowing(agent, family, params_of):
     return agent._replace(belief_log_prob=log_prob)
 
 
-@pytest.mark.parametrize("env_name", ENVS)
-def test_the_prior_is_no_distance_from_the_prior(env_name):
-    """At the first step, before anything is seen, a belief that says p(w) is exact."""
-    env, agent, learner, _ = small(env_name, "belief")
-    family = env.spec.task
-    if isinstance(family, Probabilities):
-        uniform = jnp.zeros(2 * family.num)  # Beta(1, 1)
-        kind = "description"
-    elif isinstance(family, Categories):
-        # the first pad's marginal: not all pads begin as many sequences
-        exact = posterior.make(env)
-        uniform = jnp.log(exact.mean(exact.init())[0])
-        kind, family = "expert_goal", env.spec.goal
-    else:
-        uniform = jnp.asarray([0.0, 20.0])  # a normal so wide that it is flat
-        kind = "description"
-    agent = knowing(agent, family, uniform)
-    compare = comparison.make(problem.make(env, kind), agent, learner, num=64)
-    params = learner.init(jax.random.key(0)).params
-    kl = jax.jit(compare)(params, params, env.task_set("holdout", 32), jax.random.key(1))
-    assert kl.shape == (env.spec.task_steps, 32)
-    np.testing.assert_allclose(kl[0], 0.0, atol=5e-3)
-    if env_name == "bandit":  # by Monte Carlo; elsewhere a few steps may tell nothing
-        assert jnp.mean(kl[-1]) > 0.05  # what was seen is not in such a belief
-    else:
-        assert jnp.all(kl > -5e-3)
+def divergence(env_name, kind, family, params_of, beliefs_of, steps=STEPS, num=8, obs=None):
+    """KL [steps] of a belief that says `params_of` from the exact `beliefs_of(exact)`."""
+    env: Any = small(env_name, "belief")[0]
+    head = heads.label_head(family(env.spec))
+    params = jnp.broadcast_to(jnp.asarray(params_of, jnp.float32), (steps, head.num_params))
+    exact = posterior.make(env, num)
+    belief = beliefs_of(exact)
+    belief = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (steps, *leaf.shape)), belief)
+    obs = jnp.zeros((steps, env.spec.obs_dim)) if obs is None else obs
+    measure = problem.make(env, kind).label.divergence
+    assert measure is not None
+    return exact, measure(exact, belief, obs, lambda h: head.log_prob(params, h), jax.random.key(0))
 
 
-def test_beta_beliefs_against_the_closed_form():
+def of_task(spec):
+    return spec.task
+
+
+def of_goal(spec):
+    return spec.goal
+
+
+def weights(masses):
+    return lambda exact: exact.init()._replace(log_probs=jnp.log(jnp.asarray(masses)))
+
+
+def test_divergence_from_a_normal_belief_is_taken_on_the_grid():
+    """KL(exact || learned), in nats, where tasks can be; not the other way round."""
+    masses = np.array([0.3, 0.2, 0.2, 0.1, 0.08, 0.06, 0.04, 0.02])
+    raw = np.array([0.5, -0.3])
+    exact, found = divergence("semicircle", "description", of_task, raw, weights(masses))
+    angle = np.asarray(exact.labels)[:, 0]
+    std = np.pi / np.sqrt(12)
+    normal = stats.norm(np.pi / 2 + 0.5 * std, std * (0.1 + np.log1p(np.exp(-0.3))))
+    learned = normal.pdf(angle) / normal.pdf(angle).sum()
+    wanted, reverse = stats.entropy(masses, learned), stats.entropy(learned, masses)
+    assert abs(wanted - reverse) > 0.1
+    np.testing.assert_allclose(found, np.full(STEPS, wanted), rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["description", "posterior_goal"])
+def test_divergence_over_places(kind):
+    """A place has two entries: the learned density is of both at once."""
+    masses = np.array([0.3, 0.2, 0.2, 0.1, 0.08, 0.06, 0.04, 0.02])
+    raw = np.array([0.5, -0.3, 0.2, 0.4])
+    family = of_task if kind == "description" else of_goal
+    exact, found = divergence("noisy_target", kind, family, raw, weights(masses))
+    centre, scale = [0, 2 / np.pi], np.sqrt([0.5, 0.5 - 4 / np.pi**2])
+    std = scale * (0.1 + np.log1p(np.exp(raw[2:])))
+    density = stats.norm(centre + scale * raw[:2], std).pdf(np.asarray(exact.labels)).prod(1)
+    wanted = stats.entropy(masses, density / density.sum())
+    np.testing.assert_allclose(found, np.full(STEPS, wanted), rtol=1e-4)
+
+
+def test_divergence_over_goals_is_of_their_marginals():
+    """Many sequences begin with the same pad; which pad is next hangs on the lights."""
+    env: Any = taskbelief.make("numpad")
+    masses = np.arange(1.0, 497) ** 2
+    masses /= masses.sum()
+    probs = np.arange(9.0, 0, -1) / 45
+    obs = np.zeros((STEPS, env.spec.obs_dim), np.float32)
+    obs[:2, 13] = 1.0  # no light is on
+    obs[2, 15] = 1.0  # two lights: the third pad is next
+    for kind in ("expert_goal", "posterior_goal"):
+        exact, found = divergence(
+            "numpad", kind, of_goal, np.log(probs), weights(masses), obs=jnp.asarray(obs)
+        )
+        sequences = np.asarray(exact.labels)
+        wanted = [
+            stats.entropy(np.bincount(sequences[:, place], masses, 9), probs) for place in (0, 0, 2)
+        ]
+        assert abs(wanted[0] - wanted[2]) > 0.01
+        np.testing.assert_allclose(found, wanted, rtol=1e-3)
+
+
+def test_divergence_over_arms_is_the_closed_form_on_average():
     """Monte Carlo over draws against KL(Beta || Beta) of the arms."""
-    import distrax
+    raw = np.array([0.5, -0.5, 1.0, 1.0, 1.5, 1.0])
+    wins, losses = np.array([3.0, 0.0, 1.0]), np.array([1.0, 0.0, 6.0])
+    steps = 2000  # the same belief at each: eight draws a step
+    _, found = divergence(
+        "bandit",
+        "description",
+        of_task,
+        raw,
+        lambda exact: posterior.Counts(jnp.asarray(wins), jnp.asarray(losses)),
+        steps,
+    )
+    mean, concentration = special.expit(raw[:3]), 2 * np.exp(raw[3:])
+    learned = mean * concentration, (1 - mean) * concentration
 
+    def kl(a, b, c, d):
+        """KL(Beta(a, b) || Beta(c, d))."""
+        each = special.betaln(c, d) - special.betaln(a, b) + (a - c) * special.psi(a)
+        return np.sum(each + (b - d) * special.psi(b) + (c - a + d - b) * special.psi(a + b))
+
+    wanted = kl(1 + wins, 1 + losses, *learned)
+    assert abs(wanted - kl(*learned, 1 + wins, 1 + losses)) > 0.5
+    error = np.std(found) / np.sqrt(steps)
+    assert error < 0.02 * wanted
+    np.testing.assert_allclose(np.mean(found), wanted, atol=4 * error)
+
+
+def test_the_actor_makes_the_histories_and_the_other_believes():
+    """Who is asked what; and at the first step, before anything is seen, p(w) is exact."""
     env, agent, learner, _ = small("bandit", "belief")
-    raw = jnp.asarray([0.5, -0.5, 1.0, 1.0, 1.5, 1.0])
-    agent = knowing(agent, env.spec.task, raw)
-    compare = comparison.make(problem.make(env), agent, learner)
+    uniform = knowing(agent, env.spec.task, jnp.zeros(6)).belief_log_prob  # Beta(1, 1) each
+    asked = []
+
+    def act(params, core, inputs, key):
+        asked.append(("act", params, key))
+        return learner.act(params, core, inputs, key)
+
+    def unroll(params, core, inputs, key):
+        asked.append(("unroll", params, key))
+        return agent.unroll(params, core, inputs, key)
+
+    def log_prob(params, features, label):
+        asked.append(("believe", params, None))
+        return uniform(params, features, label)
+
+    believer, actor = (learner.init(jax.random.key(seed)).params for seed in (0, 1))
+    compare = comparison.make(
+        problem.make(env),
+        agent._replace(unroll=unroll, belief_log_prob=log_prob),
+        learner._replace(act=act),
+    )
+    assert compare is not None
+    # parameters are no arguments, so that they can be told apart by which they are
+    tasks = env.task_set("holdout", 16)
+    kl = jax.jit(lambda key: compare(believer, actor, tasks, key))(jax.random.key(2))
+    wanted = {"act": actor, "unroll": believer["agent"], "believe": believer["agent"]}
+    assert {who for who, *_ in asked} == set(wanted)
+    for who, params, key in asked:
+        assert params is wanted[who] and key is None
+    assert kl.shape == (env.spec.task_steps, 16)
+    np.testing.assert_allclose(kl[0], 0.0, atol=1e-4)
+    # then each entry has seen one more pull
+    one_pull = np.log(2.0) - 0.5  # KL(Beta(2, 1) || Beta(1, 1))
+    np.testing.assert_allclose(np.mean(kl[1]), one_pull, atol=5 * 0.5 / np.sqrt(16 * 8))
+
+
+def test_along_histories_each_step_is_compared_with_its_own_posterior():
+    """A belief that all pads are equally likely lacks log 9 - H(next pad) nats."""
+    env, agent, learner, _ = small("numpad", "belief")
+    agent = knowing(agent, env.spec.goal, jnp.zeros(9))
+
+    def act(params, core, inputs, key):
+        """At full force here and there, over many pads: some are lit by chance."""
+        del params, key
+        return core, jnp.sign(jnp.sin(9.0 * inputs.obs[0, :, :2])), jnp.zeros(64)
+
+    compare = comparison.make(problem.make(env, "expert_goal"), agent, learner._replace(act=act))
+    assert compare is not None
+    exact = posterior.make(env)
+    tasks = env.task_set("holdout", 64)
+
+    @jax.jit
+    def both(params, key):
+        played = rollout.collect(
+            env,
+            tasks,
+            jax.random.split(key)[0],
+            lambda core, inputs, key: act(params, core, inputs, key),
+            agent.initial_core(64),
+        )
+        beliefs = jax.vmap(
+            lambda *history: posterior.along(exact, *history), in_axes=1, out_axes=1
+        )(played.inputs.obs, played.action, played.reward)
+        return compare(params, params, tasks, key), beliefs.log_probs, played.inputs.obs
+
     params = learner.init(jax.random.key(0)).params
-    kl = jax.jit(compare)(params, params, env.task_set("holdout", 400), jax.random.key(1))
-    logit, log_concentration = jnp.split(raw, 2)
-    a = 2.0 * jnp.exp(log_concentration) * jax.nn.sigmoid(logit)
-    b = 2.0 * jnp.exp(log_concentration) - a
-    wanted = jnp.sum(distrax.Beta(1.0, 1.0).kl_divergence(distrax.Beta(a, b)))
-    np.testing.assert_allclose(jnp.mean(kl[0]), wanted, rtol=0.05)
+    found, log_probs, obs = map(np.asarray, both(params, jax.random.key(1)))
+    sequences = np.asarray(exact.labels)
+    lit = obs[:-1, :, 13:17].argmax(-1)
+    assert np.sum(lit[1:] != lit[:-1]) > 5
+    for t, i in np.ndindex(found.shape):
+        pads = np.bincount(sequences[:, lit[t, i]], np.exp(log_probs[t, i]), 9)
+        np.testing.assert_allclose(found[t, i], np.log(9) - stats.entropy(pads), atol=1e-3)
 
 
 def test_what_cannot_be_compared_is_refused():

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
+from scipy import stats
 
 from taskbelief.networks import cores, functional
 
@@ -133,7 +134,9 @@ def test_gradients_are_those_of_the_plain_definition(core):
         return plainly(core, *args)
 
     found, wanted = (
-        jax.grad(functools.partial(_loss, way), argnums=(0, 1, 2))(params, carry, x, reset, weight)
+        jax.jit(jax.grad(functools.partial(_loss, way), argnums=(0, 1, 2)))(
+            params, carry, x, reset, weight
+        )
         for way in (apply, plain)
     )
     _close(found, wanted, rtol=1e-3, atol=1e-4)
@@ -156,9 +159,69 @@ def test_linear_recurrence_is_the_same_step_by_step_and_at_once():
     drive, weight = jax.random.normal(keys[1], (2, 9, 2, 3))
     h = jax.random.normal(keys[2], (2, 3))
     found = [
-        jax.value_and_grad(lambda *args: jnp.sum(weight * way(*args)), argnums=(0, 1, 2))(  # noqa: B023
-            decay, drive, h
-        )
+        jax.jit(
+            jax.value_and_grad(lambda *args: jnp.sum(weight * way(*args)), argnums=(0, 1, 2))  # noqa: B023
+        )(decay, drive, h)
         for way in (cores._step_by_step, cores._at_once)
     ]
     _close(*found, rtol=1e-4, atol=1e-5)
+
+
+# ---- how long an untrained core remembers --------------------------------------------
+
+UNITS, LONGEST = 256, 100
+
+
+def untrained(core):
+    """(apply, parameters) of a core for `LONGEST` steps whose units do not read each other."""
+    network = functional(lambda rngs: cores.CORES[core](1, UNITS, LONGEST, rngs=rngs))
+    params = network.init(jax.random.key(0))
+    if "recurrent" in params:
+        params["recurrent"] = jnp.zeros_like(params["recurrent"])
+    return jax.jit(network.apply), params
+
+
+def kept(core, steps=4):
+    """The share of what each unit holds that is left after one step without input."""
+    apply, params = untrained(core)
+    ones = jax.tree.map(jnp.ones_like, cores.CORES[core].initial(1, UNITS))
+    carry, _ = apply(params, ones, jnp.zeros((steps, 1, 1)), jnp.zeros((steps, 1), bool))
+    left = carry[1] if core == "lstm" else carry
+    return np.abs(np.asarray(left)[0]) ** (1 / steps)
+
+
+@pytest.mark.parametrize("core", ["lstm", "mingru", "lru"])
+def test_an_untrained_core_remembers_for_up_to_the_whole_task(core):
+    """Time constants are uniform from 1 to `LONGEST`: of a gate that keeps u / (1 + u) of what
+    it holds, or of a modulus exp(-1 / u)."""
+    share = kept(core)
+    time = -1 / np.log(share) if core == "lru" else share / (1 - share)
+    assert stats.kstest(time, stats.uniform(1, LONGEST - 1).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("core", ["lstm", "mingru"])
+def test_an_untrained_gate_writes_what_it_forgets(core):
+    """A unit that keeps u / (1 + u) of the old takes 1 / (1 + u) of the new."""
+    apply, params = untrained(core)
+    width = params["input"]["bias"].shape[0] // UNITS
+    new = slice(2 * UNITS, 3 * UNITS) if core == "lstm" else slice(UNITS, 2 * UNITS)
+    assert width == (4 if core == "lstm" else 2)
+    params["input"]["bias"] = params["input"]["bias"].at[new].set(0.5)
+    zero = cores.CORES[core].initial(1, UNITS)
+    carry, _ = apply(params, zero, jnp.zeros((1, 1, 1)), jnp.zeros((1, 1), bool))
+    written = (carry[1] if core == "lstm" else carry)[0] / np.tanh(0.5)
+    np.testing.assert_allclose(written, 1 - kept(core), rtol=1e-3, atol=1e-5)
+
+
+def test_an_untrained_lru_has_outputs_of_its_inputs_size_whatever_it_remembers():
+    """Driven by noise of variance 1, |h|² settles at 2: of two real and imaginary inputs."""
+    apply, params = untrained("lru")
+    rate = np.exp(np.asarray(params["nu"]))
+    x = jnp.ones((1, 1, 1))
+    zero = cores.LRU.initial(1, UNITS)
+    carry, _ = apply(params, zero, x, jnp.zeros((1, 1), bool))
+    kernel, bias = params["input"]["kernel"][0], params["input"]["bias"]
+    drive = np.asarray(kernel + bias).reshape(2, UNITS)
+    # the sum of squares of gamma * lambda^k over all k is 1
+    gain = np.abs(np.asarray(carry)[0]) / np.hypot(*drive)
+    np.testing.assert_allclose(gain**2 / (1 - np.exp(-2 * rate)), 1.0, rtol=1e-3)

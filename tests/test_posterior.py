@@ -28,6 +28,19 @@ def random_play(env, num, seed=0):
     return tasks, obs, action, reward
 
 
+def cheetah_play(env, num):
+    """Like `random_play`, of a body whose speed wanders: the posterior reads nothing else of it."""
+    tasks = jax.vmap(env.sample_task)(jax.random.split(jax.random.key(0), num))
+    steps = np.random.default_rng(1).normal(0.1, 0.5, (num, env.horizon + 1))
+    velocity = np.float32(np.cumsum(steps, axis=1))
+    obs = np.zeros((num, env.horizon + 1, 17), np.float32)
+    obs[:, :, 8] = velocity
+    ratio = velocity[:, 1:] / np.asarray(tasks.speed)[:, None]
+    reward = np.maximum(1 - np.abs(ratio - 1), 0)
+    action = np.zeros((num, env.horizon, 6), np.float32)
+    return tasks, *map(jnp.asarray, (obs, action, reward))
+
+
 def last_belief(exact, obs, action, reward):
     def step(belief, now):
         return exact.update(belief, *now), None
@@ -47,8 +60,9 @@ def short(name):
 def test_truth_is_never_ruled_out(name):
     env = short(name)
     exact = posterior.make(env)
-    num = 100 if name == "cheetah_velocity" else 500
-    tasks, obs, action, reward = random_play(env, num)
+    num = 500
+    play = cheetah_play if name == "cheetah_velocity" else random_play
+    tasks, obs, action, reward = play(env, num)
 
     @jax.jit
     @jax.vmap
@@ -58,29 +72,28 @@ def test_truth_is_never_ruled_out(name):
 
     found = np.asarray(log_probs(tasks, obs, action, reward))
     assert found.shape == (num, env.spec.task_steps + 1)
-    assert np.all(np.isfinite(found))
-    assert np.all(np.exp(found) > 0)
     assert np.all(found > found[:, :1] - 12)  # a share of the prior, even on the unluckiest rim
     if name != "bandit":  # whose arms may fall unluckily
         assert found[:, -1].mean() >= found[:, 0].mean()
 
 
 @pytest.mark.parametrize("name", ["bandit", "numpad", "semicircle"])
-def test_step_by_step_equals_whole_trajectories_and_no_jit(name):
+def test_step_by_step_equals_whole_trajectories(name):
     env = short(name)
     exact = posterior.make(env, num=64)
     _, obs, action, reward = random_play(env, 2)
     whole = jax.jit(
         jax.vmap(lambda obs, action, reward: posterior.along(exact, obs, action, reward))
     )(obs, action, reward)
+    update = jax.jit(exact.update)
     for i in range(2):
         belief = exact.init()
-        for t in range(3):
+        for t in range(env.spec.task_steps):
             entry = jax.tree.map(lambda leaf, i=i, t=t: leaf[i, t], whole)
             jax.tree.map(
                 lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), belief, entry
             )
-            belief = exact.update(belief, obs[i, t], action[i, t], reward[i, t], obs[i, t + 1])
+            belief = update(belief, obs[i, t], action[i, t], reward[i, t], obs[i, t + 1])
 
 
 @pytest.mark.parametrize("jump", [False, True])
@@ -114,20 +127,21 @@ def test_bandit_equals_the_beta_posterior():
     env = taskbelief.make("bandit", arms=5, horizon=60)
     exact = posterior.make(env)
     tasks, obs, action, reward = (jax.tree.map(np.asarray, x) for x in random_play(env, 20))
-    belief: Any = None
+    beliefs = jax.jit(jax.vmap(lambda o, a, r: last_belief(exact, o, a, r)))(obs, action, reward)
+    mean, entropy = jax.vmap(exact.mean)(beliefs), jax.vmap(exact.entropy)(beliefs)
+    log_prob = jax.vmap(exact.log_prob)(beliefs, tasks)
     beta: Any = None
     for i in range(20):
-        belief = last_belief(exact, *map(jnp.asarray, (obs[i], action[i], reward[i])))
         wins = np.bincount(action[i], reward[i], minlength=5)
         losses = np.bincount(action[i], 1 - reward[i], minlength=5)
         beta = stats.beta(1 + wins, 1 + losses)
-        p = tasks.probabilities[i]
-        np.testing.assert_allclose(exact.mean(belief), beta.mean(), atol=1e-5)
-        np.testing.assert_allclose(exact.entropy(belief), beta.entropy().sum(), rtol=1e-4)
-        found = exact.log_prob(belief, type(tasks)(jnp.asarray(p)))
-        np.testing.assert_allclose(found, beta.logpdf(p).sum(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(mean[i], beta.mean(), atol=1e-5)
+        np.testing.assert_allclose(entropy[i], beta.entropy().sum(), rtol=1e-4)
+        wanted = beta.logpdf(tasks.probabilities[i]).sum()
+        np.testing.assert_allclose(log_prob[i], wanted, rtol=1e-5, atol=1e-5)
+    last = jax.tree.map(lambda leaf: leaf[-1], beliefs)
     keys = jax.random.split(jax.random.key(0), 2000)
-    drawn = jax.jit(jax.vmap(lambda key: exact.sample(belief, key).probabilities))(keys)
+    drawn = jax.jit(jax.vmap(lambda key: exact.sample(last, key).probabilities))(keys)
     np.testing.assert_allclose(drawn.mean(0), beta.mean(), atol=5 * beta.std().max() / 44)
 
 
@@ -213,7 +227,7 @@ def test_semicircle_and_sparse_navigation_find_the_truth_after_a_reward():
 def test_cheetah_knows_the_speed_after_a_few_steps():
     env = taskbelief.make("cheetah_velocity", horizon=15)
     exact = posterior.make(env)
-    tasks, obs, action, reward = random_play(env, 100)
+    tasks, obs, action, reward = cheetah_play(env, 100)
     belief = jax.jit(jax.vmap(lambda o, a, r: last_belief(exact, o, a, r)))(obs, action, reward)
     error = np.abs(np.asarray(jax.vmap(exact.mean)(belief))[:, 0] - np.asarray(tasks.speed))
     informed = np.sum(np.asarray(reward) > 0, axis=1) >= 3
@@ -264,19 +278,123 @@ def test_mode_takes_the_nearest_of_equals():
         np.testing.assert_allclose(exact.mode(exact.init(), state).goal, place, atol=5e-3)
 
 
-@pytest.mark.parametrize("name", ENVS)
-def test_shapes_of_what_a_posterior_says(name):
+# ---- what a hand-made belief says ---------------------------------------------------
+
+GRIDS = ["semicircle", "noisy_target", "sparse_navigation", "cheetah_velocity"]
+
+
+def weights(probs):
+    return posterior.Weights(jnp.log(jnp.asarray(probs, jnp.float32)), ())
+
+
+def uneven(num):
+    """Masses of `num` hypotheses, no two alike."""
+    masses = np.arange(1.0, num + 1)
+    return masses / masses.sum()
+
+
+def line(name, num):
+    """`num` labels along all of W, and their spacing."""
+    if name == "cheetah_velocity":
+        return 0.5 + 2.5 * (np.arange(num)[:, None] + 0.5) / num, 2.5 / num
+    angle = (np.arange(num) + 0.5) / num * np.pi
+    place = angle[:, None] if name == "semicircle" else np.stack([np.cos(angle), np.sin(angle)], -1)
+    return place, np.pi / num
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_densities_integrate_to_one(name):
+    exact = posterior.make(taskbelief.make(name), num=40)
+    h, spacing = line(name, 320)
+    density = np.exp(jax.vmap(exact.log_prob_label, (None, 0))(weights(uneven(40)), h))
+    np.testing.assert_allclose(density.sum() * spacing, 1.0, rtol=2e-3)
+    # in each cell its own mass
+    cells = density.reshape(40, 8)[:, 1:-1].mean(1) * 8 * spacing
+    np.testing.assert_allclose(cells, uneven(40), rtol=2e-3)
+
+
+@pytest.mark.parametrize("name", [*GRIDS, "numpad"])
+def test_entropy_of_the_prior_is_the_logarithm_of_how_many_there_are(name):
+    exact = posterior.make(taskbelief.make(name), num=40)
+    prior = exact.init()
+    num = 496 if name == "numpad" else 40
+    assert prior.log_probs.shape == (num,)
+    np.testing.assert_allclose(exact.entropy(prior), np.log(num), rtol=1e-5)
+    masses = uneven(num)
+    np.testing.assert_allclose(exact.entropy(weights(masses)), stats.entropy(masses), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_mean_mode_and_draws_of_a_grid(name):
     env = taskbelief.make(name)
+    exact = posterior.make(env, num=6)
+    masses = np.array([0.0, 0.05, 0.1, 0.5, 0.3, 0.05])
+    h, _ = line(name, 6)
+    np.testing.assert_allclose(exact.labels, h, atol=1e-6)
+    belief = weights(masses)
+    np.testing.assert_allclose(exact.mean(belief), masses @ h, atol=1e-6)
+    np.testing.assert_allclose(env.describe(exact.mode(belief)), h[3], atol=1e-6)
+    drawn = jax.vmap(exact.sample, (None, 0))(belief, jax.random.split(jax.random.key(0), 1000))
+    found = np.argmin(np.abs(np.asarray(jax.vmap(env.describe)(drawn))[:, None, 0] - h[:, 0]), 1)
+    counts = np.bincount(found, minlength=6)
+    assert counts[0] == 0
+    assert stats.chisquare(counts[1:], masses[1:] * 1000).pvalue > 1e-3
+
+
+def test_what_a_belief_over_sequences_says():
+    """Twelve sequences of two pads out of four: masses and marginals by counting."""
+    env = taskbelief.make("numpad", size=2, length=2, train_tasks=4)
+    exact = posterior.make(env)
+    masses = uneven(12)
+    belief = weights(masses)
+    sequences = np.asarray(exact.labels)
+    marginals = [np.bincount(sequences[:, place], masses, minlength=4) for place in (0, 1)]
+    np.testing.assert_allclose(exact.mean(belief), marginals, rtol=1e-5)
+    for i in (0, 7):
+        h = jnp.asarray(sequences[i])
+        np.testing.assert_allclose(exact.log_prob_label(belief, h), np.log(masses[i]), rtol=1e-5)
+    assert exact.log_prob_label(belief, jnp.array([1, 1])) == -np.inf  # no such sequence
+    np.testing.assert_array_equal(exact.mode(belief).sequence, sequences[-1])
+    obs = jnp.zeros(env.spec.obs_dim).at[:2].set(jnp.array([0.25, -0.5]))
+    found = exact.statistics(belief, obs)  # of the first pad: no light is on
+    centres = np.array([[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]])
+    likely = np.argmax(marginals[0])
+    expected = [*marginals[0], *(marginals[0] @ centres - obs[:2])]
+    expected += [*np.eye(4)[likely], *(centres[likely] - obs[:2])]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_statistics_of_a_belief_over_places():
+    """Mean, deviation and most probable goal, seen from the agent, and the masses of 16 parts."""
+    env = taskbelief.make("sparse_navigation")
     exact = posterior.make(env, num=32)
-    belief = exact.init()
-    key = jax.random.key(0)
-    h = env.describe(env.sample_task(key))
-    assert exact.mean(belief).shape[: h.ndim] == h.shape
-    for task in (exact.mode(belief), exact.sample(belief, key)):
-        assert env.describe(task).shape == h.shape
+    masses = np.zeros(32)
+    masses[[4, 20, 21]] = [0.5, 0.2, 0.3]
+    h, _ = line("sparse_navigation", 32)
+    obs = np.array([0.3, 0.1])
+    scale = np.array([np.sqrt(0.5), np.sqrt(0.5 - 4 / np.pi**2)])
+    mean = masses @ h
+    deviation = np.sqrt(masses @ (h - mean) ** 2)
+    parts = masses.reshape(16, 2).sum(1)
+    wanted = [*(mean - obs) / scale, *deviation / scale, *(h[4] - obs) / scale, *parts]
+    found = exact.statistics(weights(masses + 1e-12), jnp.asarray(obs, jnp.float32))
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_what_a_belief_over_arms_says():
+    exact = posterior.make(taskbelief.make("bandit", arms=3))
+    np.testing.assert_allclose(exact.entropy(exact.init()), 0.0, atol=1e-5)  # of U(0, 1)
+    belief = posterior.Counts(jnp.array([3.0, 0.0, 0.0]), jnp.array([1.0, 0.0, 6.0]))
+    beta = stats.beta([4, 1, 1], [2, 1, 7])
+    for at in ([0.2, 0.5, 0.9], [0.7, 0.1, 0.1]):
         np.testing.assert_allclose(
-            exact.log_prob(belief, task), exact.log_prob_label(belief, env.describe(task))
+            exact.log_prob_label(belief, jnp.asarray(at)), beta.logpdf(at).sum(), rtol=1e-4
         )
-    assert np.isfinite(exact.entropy(belief))
-    if exact.labels is not None:
-        assert exact.labels.shape[1:] == h.shape
+    np.testing.assert_allclose(exact.mode(belief).probabilities, beta.mean(), rtol=1e-5)
+    np.testing.assert_allclose(exact.entropy(belief), beta.entropy().sum(), rtol=1e-4)
+    spread = stats.uniform.std()
+    expected = [*(beta.mean() - 0.5) / spread, *beta.std() / spread]
+    np.testing.assert_allclose(exact.statistics(belief, jnp.ones(1)), expected, rtol=1e-5)
+    won = exact.update(belief, jnp.ones(1), jnp.array(2), jnp.array(1.0), jnp.ones(1))
+    lost = exact.update(belief, jnp.ones(1), jnp.array(0), jnp.array(0.0), jnp.ones(1))
+    np.testing.assert_array_equal([*won, *lost], [[3, 0, 1], [1, 0, 6], [3, 0, 0], [2, 0, 6]])

@@ -16,7 +16,7 @@ def rows(ids) -> Trajectory:
     ids = jnp.asarray(ids, jnp.float32)
     fill = lambda steps: jnp.broadcast_to(ids, (steps, len(ids)))  # noqa: E731
     one, more = fill(STEPS), fill(STEPS + 1)
-    inputs = AgentInput(more[..., None], more, more, more > 0, more > 0)
+    inputs = AgentInput(more[..., None], more, more, more > 0, more > 0, more)
     return Trajectory(inputs, one, one, one, one > 0, one > 0, one > 0, Label(one))
 
 

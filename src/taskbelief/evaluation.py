@@ -21,6 +21,7 @@ class Evaluation(NamedTuple):
     returns: Array  # [K]
     quarters: Array  # [4, K]: return in each quarter of the meta-episode
     label_nll: Array | None  # [T, K] nats: of the label under the belief; None: it has no head
+    sampled: Array  # [K]: returns of another meta-episode, with actions drawn from the policy
 
 
 class References(NamedTuple):
@@ -42,19 +43,28 @@ def make(
     """(params, K tasks, key) -> Evaluation, to be jitted.
 
     `env` is played as it is: pass `env.at_test()`. The tasks are played at most `batch` side
-    by side, divided among the devices of `mesh` where they can be. The key serves the environment;
-    the agent takes the mode of its policy.
+    by side, divided among the devices of `mesh` where they can be. The agent takes the mode of its
+    policy, but for `Evaluation.sampled`: a deterministic policy without memory cannot leave a tie,
+    and the difference tells it.
     """
 
     def play(params: Params, tasks: Task, key: Key) -> Evaluation:
+        mode_key, sampled_key = jax.random.split(key)
         core = agent.initial_core(rollout.batch_size(tasks))
         trajectory = rollout.collect(
             env,
             tasks,
-            key,
+            mode_key,
             lambda core, inputs, _: learner.act(params, core, inputs, None),
             core,
             teach,
+        )
+        sampled = rollout.collect(
+            env,
+            tasks,
+            sampled_key,
+            lambda core, inputs, key: learner.act(params, core, inputs, key),
+            core,
         )
         label_nll = None
         if agent.belief_log_prob is not None:
@@ -65,6 +75,7 @@ def make(
             jnp.sum(trajectory.reward, axis=0),
             jnp.stack([jnp.sum(part, axis=0) for part in quarters(trajectory.reward)]),
             label_nll,
+            jnp.sum(sampled.reward, axis=0),
         )
 
     def evaluate(params: Params, tasks: Task, key: Key) -> Evaluation:
@@ -102,15 +113,18 @@ def scores(evaluation: Evaluation, references: References | None) -> dict[str, f
 
     Without `references` there are no scores. `score` is 0 for the random policy and 1 for the
     expert, `score_low` and `score_high` are its 95 % bootstrap interval over tasks;
-    `score_over_explorer` is the share of the explorer's.
+    `score_over_explorer` is the share of the explorer's. Actions are the mode of the policy, but
+    for `return_sampled` and `score_sampled`.
     """
     returns = np.asarray(evaluation.returns, np.float64)
     named = {"return": float(np.mean(returns))}
+    named["return_sampled"] = float(np.mean(np.asarray(evaluation.sampled, np.float64)))
     if references is not None:
         low, high = interval(returns)
         named["score"] = normalise(named["return"], references)
         named["score_low"] = normalise(low, references)
         named["score_high"] = normalise(high, references)
+        named["score_sampled"] = normalise(named["return_sampled"], references)
         if references.explorer is not None:
             reach = normalise(references.explorer, references)
             named["score_over_explorer"] = named["score"] / reach

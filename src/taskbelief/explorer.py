@@ -6,7 +6,10 @@ beats it (it never tries anything for the sake of learning).
 
 from __future__ import annotations
 
+import functools
+
 import jax.numpy as jnp
+import numpy as np
 
 from taskbelief import posterior, rollout
 from taskbelief.posterior import Belief, Counts
@@ -33,6 +36,7 @@ def policies(env: Env) -> dict[str, Scripted]:
     if isinstance(env, HasExpert) and isinstance(env, HasIndependentArms):
         found["thompson"] = thompson(env)
         found["ucb"] = upper_confidence(env)
+        found["gittins"] = gittins(env)
     return found
 
 
@@ -76,3 +80,64 @@ def upper_confidence(env: Env, bonus: float = 0.3) -> Scripted:
         return jnp.argmax(bound).astype(jnp.int32)
 
     return Scripted(exact.init, act, exact.update)
+
+
+def gittins(env: Env) -> Scripted:
+    """The arm of the highest finite-horizon Gittins index (Kaufmann 2018, "FH-Gittins"): for the
+    bandit, and close to Bayes-optimal there.
+
+    Raises:
+      ValueError: the environment's posterior is not one of independent Bernoulli arms.
+    """
+    exact = posterior.make(env)
+    if exact.tasks is not None:
+        raise ValueError("gittins: needs independent Bernoulli arms, as bandit has")
+    horizon = env.spec.task_steps
+    index = jnp.asarray(gittins_index(horizon))
+
+    def act(belief: Counts, key: Key, state: State, task: Task) -> Array:
+        del key, state, task
+        left = horizon - jnp.sum(belief.wins + belief.losses).astype(jnp.int32)
+        wins, losses = (count.astype(jnp.int32) for count in belief)
+        return jnp.argmax(index[left - 1, wins, losses]).astype(jnp.int32)
+
+    return Scripted(exact.init, act, exact.update)
+
+
+@functools.lru_cache
+def gittins_index(horizon: int, grid: int = 401) -> np.ndarray:
+    """The finite-horizon Gittins index of Bernoulli arms with the prior Beta(1, 1).
+
+    The index of an arm with n pulls left is the sure reward per pull that is worth as much as
+    the arm, if the choice between the two is free at each pull and the sure one is kept once
+    chosen:
+
+      V_n(w, l) = max(n x, p [1 + V_{n-1}(w + 1, l)] + (1 - p) V_{n-1}(w, l + 1)),
+      p = (w + 1) / (w + l + 2)
+
+    The index is the x at which both are equal, by linear interpolation on a grid of x.
+
+    Returns:
+      [n - 1, wins, losses] float32 for n = 1 ... horizon pulls left; entries with more than
+      horizon - n pulls behind them are 0.
+    """
+    sure = np.linspace(0.0, 1.0, grid)
+    wins, losses = np.indices((horizon, horizon))
+    p = ((wins + 1) / (wins + losses + 2))[..., None]
+    index: np.ndarray = np.zeros((horizon, horizon, horizon), np.float32)
+    value = np.zeros((horizon + 1, horizon + 1, grid))  # V_{n-1}(w, l) for each x
+    for left in range(1, horizon + 1):
+        size = horizon - left + 1  # counts that can have been reached: 0 ... size - 1
+        arm = p[:size, :size] * (1.0 + value[1 : size + 1, :size])
+        arm += (1.0 - p[:size, :size]) * value[:size, 1 : size + 1]
+        gain = arm - left * sure  # falls in x, from at least 0 to at most 0
+        last = np.clip(np.sum(gain > 0.0, axis=-1) - 1, 0, grid - 2)
+        above, below = (
+            np.take_along_axis(gain, at[..., None], axis=-1)[..., 0] for at in (last, last + 1)
+        )
+        share = above / np.maximum(above - below, 1e-12)
+        reachable = wins[:size, :size] + losses[:size, :size] < size
+        found = (last + np.clip(share, 0.0, 1.0)) / (grid - 1)
+        index[left - 1, :size, :size] = np.where(reachable, found, 0.0)
+        value[:size, :size] = np.maximum(arm, left * sure)
+    return index

@@ -8,7 +8,7 @@ the reason why belief networks can be trained off-policy):
 Here as a Bayes filter that multiplies by one factor per step, the environment's own
 `log_likelihood`, over its `hypotheses`: all tasks where there are finitely many, a grid
 elsewhere. For independent Bernoulli arms the posterior is a Beta distribution per arm, in
-closed form. What p0(x0 | w) tells (the cues of numpad) is counted with the first step.
+closed form. `init` counts what the first observation tells, p0(x0 | w) (the cues of numpad).
 
 A posterior sees only what an agent sees: observations, actions and rewards.
 """
@@ -31,8 +31,10 @@ from taskbelief.types import (
     Env,
     HasGoal,
     HasIndependentArms,
+    HasInformativeStart,
     HasLikelihood,
     Key,
+    Probabilities,
     Reals,
     State,
     Task,
@@ -67,7 +69,7 @@ class Posterior(NamedTuple):
     of hypotheses lies on; those of probabilities are densities of Beta distributions.
     """
 
-    init: Callable[[], Belief]
+    init: Callable[..., Belief]  # (obs=None): on seeing the first observation; None: the prior
     update: Callable[[Belief, Array, Array, Array, Array], Belief]  # obs, action, reward, next_obs
     log_prob: Callable[[Belief, Task], Array]  # []: log mass (categories) or log density
     log_prob_label: Callable[[Belief, Array], Array]  # []: the same, of a label h = describe(w)
@@ -105,14 +107,14 @@ def along(posterior: Posterior, obs: Array, action: Array, reward: Array) -> Bel
       obs: [T + 1, obs_dim]; action: [T, ...]; reward: [T].
 
     Returns:
-      A belief with a leading axis of T + 1; its first entry is the prior.
+      A belief with a leading axis of T + 1; its first entry is the prior, given obs[0].
     """
 
     def step(belief: Belief, now: tuple[Array, Array, Array, Array]) -> tuple[Belief, Belief]:
         belief = posterior.update(belief, *now)
         return belief, belief
 
-    prior = posterior.init()
+    prior = posterior.init(obs[0])
     _, after = jax.lax.scan(step, prior, (obs[:-1], action, reward, obs[1:]))
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), prior, after)
 
@@ -158,8 +160,13 @@ def _filter(env: HasLikelihood, num: int) -> Posterior:
             gaps = np.linalg.norm(np.diff(np.asarray(labels), axis=0), axis=-1)
             log_cell = float(np.log(np.mean(gaps)))
 
-    def init() -> Weights:
-        return Weights(log_prior, jax.vmap(env.initial_memory)(tasks))
+    def init(obs: Array | None = None) -> Weights:
+        log_probs = log_prior
+        if obs is not None and isinstance(env, HasInformativeStart):
+            told = jax.vmap(env.start_log_likelihood, in_axes=(0, None))(tasks, obs)
+            log_probs = log_prior + told
+            log_probs = log_probs - logsumexp(log_probs)
+        return Weights(log_probs, jax.vmap(env.initial_memory)(tasks))
 
     def update(
         belief: Weights, obs: Array, action: Array, reward: Array, next_obs: Array
@@ -202,12 +209,26 @@ def _filter(env: HasLikelihood, num: int) -> Posterior:
     def entropy(belief: Weights) -> Array:
         return -jnp.sum(jnp.exp(belief.log_probs) * belief.log_probs)
 
+    origin = () if isinstance(spec.goal, Probabilities) else spec.goal.origin
+
+    def _nearest(log_probs: Array, places: Array, obs: Array) -> Array:
+        """Which of K is the most probable, [] int32; of equally probable ones the nearest to the
+        agent, or the first where goals do not lie in the agent's space.
+
+        log_probs: [K]; places: [K, D].
+        """
+        tied = log_probs > jnp.max(log_probs) - _TIE
+        gaps = jnp.zeros(len(log_probs))
+        if origin:
+            gaps = jnp.linalg.norm(places - obs[jnp.asarray(origin)], axis=-1)
+        return jnp.argmin(jnp.where(tied, gaps, jnp.inf)).astype(jnp.int32)
+
     bins = np.array_split(np.arange(len(log_prior)), _BINS)
     starts = np.asarray([part[0] for part in bins if len(part)])
 
     def statistics(belief: Weights, obs: Array) -> Array:
-        """Of what the expert would head for: marginals, or moments, the most probable and
-        the masses of equal parts of the grid."""
+        """Of what the expert would head for: marginals, or moments and the masses of equal parts
+        of the grid; and the most probable goal, of equally probable ones the nearest."""
         from taskbelief.networks import heads  # needed by agents only, and slow to import
 
         head = heads.label_head(spec.goal)
@@ -215,12 +236,16 @@ def _filter(env: HasLikelihood, num: int) -> Posterior:
         probs = jnp.exp(belief.log_probs)
         if isinstance(spec.goal, Categories):
             values = jax.nn.one_hot(goals, spec.goal.classes)
-            marginals = jnp.tensordot(probs, values, axes=1)
-            return head.summary(jnp.log(marginals + 1e-6).reshape(-1), obs)
+            marginals = jnp.tensordot(probs, values, axes=1)  # [places, classes]
+            logits = jnp.log(marginals + 1e-6)
+            places = jnp.asarray(spec.goal.coordinates or np.zeros((spec.goal.classes, 0)))
+            likely = jax.vmap(lambda row: _nearest(row, places, obs))(logits)
+            assert isinstance(head, heads.IndependentCategorical)
+            return head.summary(logits.reshape(-1), obs, likely)
         assert isinstance(spec.goal, Reals)
         mean = probs @ goals
         deviation = jnp.sqrt(jnp.maximum(probs @ jnp.square(goals) - jnp.square(mean), 0.0))
-        likely = goals[jnp.argmax(belief.log_probs)]
+        likely = goals[_nearest(belief.log_probs, goals, obs)]
         return jnp.concatenate(
             [
                 head.embed(mean, obs),
@@ -255,8 +280,9 @@ def _take(tasks: Task, index: Array) -> Task:
 def _conjugate(env: HasIndependentArms) -> Posterior:
     arms = env.spec.action.num
 
-    def init() -> Counts:
+    def init(obs: Array | None = None) -> Counts:
         """Beta(1, 1): the uniform prior."""
+        del obs
         return Counts(jnp.zeros(arms), jnp.zeros(arms))
 
     def update(belief: Counts, obs: Array, action: Array, reward: Array, next_obs: Array) -> Counts:

@@ -6,9 +6,7 @@ is `revealed`, for oracles.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +23,7 @@ from taskbelief.types import (
     HasLikelihood,
     Key,
     Needs,
+    Privileged,
     State,
     Task,
     Teacher,
@@ -95,17 +94,18 @@ class Problem:
         """
         return posterior.make(self.env, num)
 
-    def teacher(self, labels: bool) -> Teacher | None:
-        """Produces, while training, the labels if somebody learns from them, and the dense reward
-        if there is one; None: neither."""
-        teach = self.label.teacher if labels else None
+    def teacher(self, labels: bool, task: bool = False) -> Teacher | None:
+        """Produces, while training, the labels if somebody learns from them, the task if somebody
+        is told it, and the dense reward if there is one; None: nothing."""
+        if not (labels or task or self.dense):
+            return None
+        silent = Teacher(lambda memory, *_: (memory, ()))
+        teach = (self.label.teacher if labels else silent)._replace(task=task)
         if not self.dense:
             return teach
         env = self.env
         assert isinstance(env, HasDenseReward)
         size = env.spec.obs_dim  # an oracle's observations go on with the label
-        if teach is None:
-            teach = Teacher(lambda memory, *_: (memory, ()))
         return teach._replace(reward=lambda next_obs, task: env.dense_reward(next_obs[:size], task))
 
     def privileged(self) -> Privileged:
@@ -130,11 +130,6 @@ class Problem:
 
         size = head.embed_dim + (0 if goal is None else goal_head.embed_dim)
         return Privileged(size, read)
-
-
-class Privileged(NamedTuple):
-    size: int
-    read: Callable[[Array, Task], Array]  # (obs [..., D], task [..., ...]) -> [..., size]
 
 
 def make(

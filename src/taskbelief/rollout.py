@@ -35,7 +35,7 @@ Act = Callable[[Core, AgentInput, Key], tuple[Core, Array, Array]]
 class Scripted(NamedTuple):
     """A reference policy, unbatched; may look at state and task (the expert does)."""
 
-    init: Callable[[], Any]  # () -> memory
+    init: Callable[[Array], Any]  # (first observation) -> memory
     act: Callable[[Any, Key, State, Task], Array]  # (memory, key, state, task) -> action
     # (memory, obs, action, reward, next_obs) -> memory
     observe: Callable[[Any, Array, Array, Array, Array], Any]
@@ -63,7 +63,6 @@ class _Loop(NamedTuple):
     lesson: Any  # the teacher's memory
     state: State  # [B, ...]
     inputs: AgentInput  # [1, B, ...]
-    elapsed: Array  # [B] int32: steps since the episode began
 
 
 def _play(
@@ -73,11 +72,12 @@ def _play(
     memory: Any,
     select: Callable[[Any, AgentInput, State, Key], tuple[Any, Array, Array]],
     teach: Teacher | None,
+    start: Callable[[Array], Any] | None = None,
     observe: Callable[..., Any] | None = None,
-    hold: int = 1,
 ) -> Trajectory:
     """The one loop. `select` sees the state, so only this module's wrappers may give it."""
     spec, batch = env.spec, batch_size(tasks)
+    resets = spec.episodes_per_task > 1 or spec.terminates
     reset_key, act_key, scan_key = jax.random.split(key, 3)
 
     def body(loop: _Loop, xs: tuple[Array, Key, Key, Key, Key]) -> tuple[_Loop, Any]:
@@ -96,7 +96,7 @@ def _play(
         if teach is not None:
             lesson = jax.vmap(teach.observe)(lesson, loop.inputs.obs[0], action, reward, obs)
 
-        elapsed = loop.elapsed + 1
+        elapsed = loop.inputs.elapsed[0] + 1
         task_end = step == spec.task_steps - 1
         out_of_time = (elapsed == spec.episode_steps) | task_end
         # After the last step nothing is reset: the bootstrap input is what came next.
@@ -112,8 +112,10 @@ def _play(
         # says so, meta-episodes on several devices need not ask each other.
         by_clock = (step + 1) % spec.episode_steps == 0
         any_again = jnp.any(again) if spec.terminates else by_clock & ~task_end
+        reached = obs if resets else None
         obs, state = jax.lax.cond(any_again, reset, lambda old: old, (obs, state))
-        inputs = AgentInput(obs, action, reward, again, jnp.zeros(batch, bool))
+        elapsed = jnp.where(again, 0, elapsed)
+        inputs = AgentInput(obs, action, reward, again, jnp.zeros(batch, bool), elapsed, reached)
         record = (
             loop.inputs,
             action,
@@ -122,10 +124,9 @@ def _play(
             terminated,
             terminated | out_of_time,
             jnp.broadcast_to(task_end, (batch,)),
-            Label(h, dense),
+            Label(h, dense, tasks if teach is not None and teach.task else None),
         )
-        elapsed = jnp.where(again, 0, elapsed)
-        return _Loop(memory, lesson, state, _add_time(inputs), elapsed), record
+        return _Loop(memory, lesson, state, _add_time(inputs)), record
 
     obs, state = jax.vmap(env.reset)(jax.random.split(reset_key, batch), tasks)
     first = AgentInput(
@@ -134,11 +135,15 @@ def _play(
         prev_reward=jnp.zeros(batch),
         episode_start=jnp.ones(batch, bool),
         task_start=jnp.ones(batch, bool),
+        elapsed=jnp.zeros(batch, jnp.int32),
+        reached=obs if resets else None,
     )
-    lesson = () if teach is None else _repeat(teach.init(), batch)
-    loop = _Loop(memory, lesson, state, _add_time(first), jnp.zeros(batch, jnp.int32))
+    if start is not None:
+        memory = jax.vmap(start)(obs)
+    lesson = () if teach is None else jax.vmap(teach.init)(obs)
+    loop = _Loop(memory, lesson, state, _add_time(first))
     steps = jnp.arange(spec.task_steps)
-    act_keys = jax.random.split(act_key, spec.task_steps)[steps // hold]
+    act_keys = jax.random.split(act_key, spec.task_steps)
     # all keys before the loop: making one takes as many operations as making thousands
     keys = jax.vmap(lambda key: jax.random.split(key, 3))(jax.random.split(scan_key, len(steps)))
     step_keys, label_keys = (
@@ -159,7 +164,6 @@ def collect(
     act: Act,
     core: Core,
     teach: Teacher | None = None,
-    hold: int = 1,
 ) -> Trajectory:
     """Plays one meta-episode on each of B tasks with an agent.
 
@@ -170,15 +174,13 @@ def collect(
       act: the agent with its parameters; sees `AgentInput` and nothing else.
       core: the zero core, [B, ...].
       teach: labels each step, for the trajectory alone; None: labels are empty.
-      hold: steps for which `act` is given the same key, so that its noise persists. Each
-        action alone is distributed as before.
     """
 
     def select(core: Core, inputs: AgentInput, state: State, key: Key):
         del state
         return act(core, inputs, key)
 
-    return _play(env, tasks, key, core, select, teach, hold=hold)
+    return _play(env, tasks, key, core, select, teach)
 
 
 def collect_scripted(env: Env, tasks: Task, key: Key, policy: Scripted) -> Trajectory:
@@ -190,14 +192,13 @@ def collect_scripted(env: Env, tasks: Task, key: Key, policy: Scripted) -> Traje
         keys = jax.random.split(key, batch)
         return memory, jax.vmap(policy.act)(memory, keys, state, tasks), jnp.zeros(batch)
 
-    memory = _repeat(policy.init(), batch)
-    return _play(env, tasks, key, memory, select, None, jax.vmap(policy.observe))
+    return _play(env, tasks, key, (), select, None, policy.init, jax.vmap(policy.observe))
 
 
 def memoryless(act: Callable[[Key, State, Task], Array]) -> Scripted:
     """A reference policy that forgets: (key, state, task) -> action."""
     return Scripted(
-        init=lambda: (),
+        init=lambda obs: (),
         act=lambda memory, key, state, task: act(key, state, task),
         observe=lambda memory, obs, action, reward, next_obs: memory,
     )
@@ -220,11 +221,6 @@ def expert(env: Env) -> Scripted:
     if not isinstance(env, HasExpert):
         raise ValueError(f"{type(env).__name__} has no scripted expert (see types.HasExpert)")
     return memoryless(env.expert)
-
-
-def _repeat(tree: Any, batch: int) -> Any:
-    """`tree` for each of `batch` meta-episodes."""
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *jnp.shape(leaf))), tree)
 
 
 def _add_time(inputs: AgentInput) -> AgentInput:

@@ -77,7 +77,7 @@ def make(
     problem.check(agent.needs)
     problem.check(learner.needs)
     seen, test = problem.seen(agent.needs), problem.at_test()
-    teach = problem.teacher(labels=agent.belief_log_prob is not None)
+    teach = problem.teacher(agent.belief_log_prob is not None, learner.needs.privileged)
     loop = training.make(seen.env, agent, learner, teach, sizes, mesh)
     seen_at_test = seen.at_test().env
 

@@ -30,8 +30,6 @@ class Config:
     """meta-episodes kept (a multiple of `envs`)"""
     warmup: int = 4
     """iterations' worth of meta-episodes collected before the first update"""
-    hold: int = 1
-    """steps for which the noise in actions is held while collecting: it then leads somewhere"""
     shards: int = 1
     """equal parts of what is collected, kept and learnt from in an update, each of which can live
     on a device of its own; the numbers depend on the parts, not on the devices"""
@@ -90,7 +88,6 @@ def make(
             lambda core, inputs, key: learner.act(params, core, inputs, key),
             deal(agent.initial_core(config.envs), mesh, 0),
             teach,
-            config.hold,
         )
         return deal(played, mesh, 1)
 

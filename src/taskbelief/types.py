@@ -212,6 +212,15 @@ class HasIndependentArms(HasLikelihood, Protocol):
 
 
 @runtime_checkable
+class HasInformativeStart(HasLikelihood, Protocol):
+    """Its first observation tells something of the task."""
+
+    def start_log_likelihood(self, task: Task, obs: Array) -> Array:
+        """log p0(x0 | w) of the first observation, up to a constant that all tasks share."""
+        ...
+
+
+@runtime_checkable
 class HasDenseReward(Env, Protocol):
     """Has a second reward to learn from; agents see, and scores count, the one of `step`."""
 
@@ -251,6 +260,10 @@ class AgentInput(NamedTuple):
     prev_reward: Array  # [T, B]
     episode_start: Array  # [T, B] bool: the state was reset, the task and the core go on
     task_start: Array  # [T, B] bool: a new task; the core is zeroed
+    elapsed: Array  # [T, B] int32: steps since the episode began
+    # [T, B, obs_dim]: the observation that the last action led to, which a reset replaces in
+    # `obs`; None where no reset happens within a task, so that it would equal `obs`
+    reached: Array | None = None
 
 
 class Label(NamedTuple):
@@ -258,6 +271,7 @@ class Label(NamedTuple):
 
     h: Array  # [T, B, ...] in the family of the label
     reward: Array | None = None  # [T, B]: dense, to learn from in place of the sparse one
+    task: Task = None  # [T, B, ...]: the hidden task, for privileged critics; None: they are off
 
 
 class Teacher(NamedTuple):
@@ -265,11 +279,12 @@ class Teacher(NamedTuple):
 
     # (memory, key, inputs, state, task) -> (memory, h)
     label: Callable[[Any, Key, AgentInput, State, Task], tuple[Any, Array]]
-    init: Callable[[], Any] = tuple  # () -> memory
+    init: Callable[[Array], Any] = lambda obs: ()  # (first observation) -> memory
     # (memory, obs, action, reward, next_obs) -> memory
     observe: Callable[..., Any] = lambda memory, *_: memory
     # (next_obs, task) -> dense reward to learn from; None: there is only the environment's
     reward: Callable[[Array, Task], Array] | None = None
+    task: bool = False  # labels hold the task too, for privileged critics
 
 
 class Trajectory(NamedTuple):
@@ -295,6 +310,13 @@ class Trajectory(NamedTuple):
 
 
 # ---- Agents and learners ----------------------------------------------------------
+
+
+class Privileged(NamedTuple):
+    """What a critic may read of the task while training, as networks read it."""
+
+    size: int
+    read: Callable[[Array, Task], Array]  # (obs [..., D], task [..., ...]) -> [..., size]
 
 
 @dataclass(frozen=True)

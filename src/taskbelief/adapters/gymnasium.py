@@ -106,6 +106,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._key: Key | None = None
         self._tasks: Task | None = None
+        self._episode: Array = jnp.zeros(num_envs, jnp.int32)  # episodes that are over
         self._sample = jax.jit(lambda key: jax.vmap(env.sample_task)(self._split(key)))
         self._start = jax.jit(lambda key, tasks: jax.vmap(env.reset)(self._split(key), tasks))
         self._advance = jax.jit(self._step)
@@ -123,13 +124,18 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
             self._key = jax.random.key(int(self.np_random.integers(2**31)))
             self._tasks = None
         self._key, task_key, reset_key = jax.random.split(self._key, 3)
+        none = jnp.zeros(self.num_envs, jnp.int32)
         if options and "task" in options:
-            self._tasks = options["task"]
-        elif self._tasks is None or self.new_tasks:
-            self._tasks = self._sample(task_key)
+            self._tasks, self._episode = options["task"], none
+        elif self._tasks is None:
+            self._tasks, self._episode = self._sample(task_key), none
+        elif self.new_tasks:
+            self._episode = self._episode + 1  # an episode that is broken off counts as played
+            over = self._episode >= self.env.spec.episodes_per_task
+            self._tasks = _where(over, self._sample(task_key), self._tasks)
+            self._episode = jnp.where(over, 0, self._episode)
         obs, self._state = self._start(reset_key, self._tasks)
-        self._time = jnp.zeros(self.num_envs, jnp.int32)  # steps since the episode began
-        self._episode = jnp.zeros(self.num_envs, jnp.int32)  # episodes that are over
+        self._time = none  # steps since the episode began
         return np.asarray(obs), {}
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:

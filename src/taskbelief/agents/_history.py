@@ -47,14 +47,21 @@ def read(spec: EnvSpec, inputs: AgentInput) -> Array:
             action,
             inputs.prev_reward[..., None],
             inputs.episode_start[..., None].astype(jnp.float32),
+            clock(spec, inputs),
         ],
         axis=-1,
     )
 
 
+def clock(spec: EnvSpec, inputs: AgentInput) -> Array:
+    """[T, B, 1]: the share of the episode that is over. Without it a feed-forward critic cannot
+    tell a state just before a reset from the same state with time left."""
+    return inputs.elapsed[..., None].astype(jnp.float32) / spec.episode_steps
+
+
 def read_dim(spec: EnvSpec) -> int:
     """D of `read`."""
-    return spec.obs_dim + heads.action_head(spec.action).embed_dim + 2
+    return spec.obs_dim + heads.action_head(spec.action).embed_dim + 3
 
 
 class History(nnx.Module):

@@ -48,16 +48,16 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
     spec, exact = problem.spec, problem.posterior(config.hypotheses)
 
     def initial_core(batch: int) -> Core:
-        core = exact.init(), jnp.zeros(spec.obs_dim)
+        nothing = jnp.zeros(spec.obs_dim)
+        core = exact.init(nothing), nothing
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), core)
 
     def follow(core: Core, now: AgentInput) -> tuple[Core, Array]:
         """One step of one meta-episode: the last transition is now complete."""
         belief, obs = core
-        after = exact.update(belief, obs, now.prev_action, now.prev_reward, now.obs)
-        # What came after the last step of an episode, a reset has hidden.
-        after = _choose(now.episode_start, belief, after)
-        belief = _choose(now.task_start, exact.init(), after)
+        reached = now.obs if now.reached is None else now.reached
+        after = exact.update(belief, obs, now.prev_action, now.prev_reward, reached)
+        belief = _choose(now.task_start, exact.init(now.obs), after)
         return (belief, now.obs), exact.statistics(belief, now.obs)
 
     def unroll(

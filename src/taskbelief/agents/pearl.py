@@ -22,6 +22,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from taskbelief.agents import _history
 from taskbelief.networks import functional, heads
 from taskbelief.networks.torsos import MLP
 from taskbelief.problem import Problem
@@ -133,7 +134,7 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
 
         xs = found, inputs.obs, inputs.episode_start, inputs.task_start, keys
         core, z = jax.lax.scan(follow, core, xs)
-        return core, act_on(inputs.obs, z, jnp.zeros(z.shape[:2]))
+        return core, act_on(inputs, z, jnp.zeros(z.shape[:2]))
 
     def study(params: Params, inputs: AgentInput, key: Key) -> Features:
         found = factors(params, inputs.obs[:-1], inputs.prev_action[1:], inputs.prev_reward[1:])
@@ -143,10 +144,10 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
         kl = jnp.sum(0.5 * (jnp.square(mean) + jnp.square(std) - 1.0) - jnp.log(std), axis=-1)
         over_time = jnp.broadcast_to(z, (*inputs.obs.shape[:2], config.latent))
         price = jnp.broadcast_to(config.kl_weight * kl, over_time.shape[:2])
-        return act_on(inputs.obs, over_time, price)
+        return act_on(inputs, over_time, price)
 
-    def act_on(obs: Array, z: Array, price: Array) -> Features:
-        critic = jnp.concatenate([obs, z], axis=-1)
+    def act_on(inputs: AgentInput, z: Array, price: Array) -> Features:
+        critic = jnp.concatenate([inputs.obs, _history.clock(spec, inputs), z], axis=-1)
         return Features(jax.lax.stop_gradient(critic), critic, z, price)
 
     def aux_loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:

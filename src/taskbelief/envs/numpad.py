@@ -351,14 +351,24 @@ class Numpad:
         if self.mercy_share:  # a light that stayed on tells of mercy, not of the task
             explained |= explains(True)[1]
         explained &= same_lights
-        if self.cues != "none":
-            shown = obs[4 + pads + self.length + pads :].reshape(self._cued_pads, pads)
-            expected = task.sequence
-            if self.cues == "next":
-                expected = self._next_pad(state.progress, task)[None]
-            explained &= jnp.all((jnp.sum(shown, -1) == 0) | (jnp.argmax(shown, -1) == expected))
+        if self.cues == "next":  # "first" shows no cue after the first observation
+            explained &= self._explains_cue(task, next_obs)
         memory = Memory(earned=predicted.earned, contact=predicted.contact)
         return memory, jnp.where(explained, 0.0, _RULED_OUT)
+
+    def start_log_likelihood(self, task: Task, obs: Array) -> Array:
+        """0 where `task` explains the cue in the first observation."""
+        if self.cues == "none":
+            return jnp.zeros(())
+        return jnp.where(self._explains_cue(task, obs), 0.0, _RULED_OUT)
+
+    def _explains_cue(self, task: Task, obs: Array) -> Array:
+        pads = self.size**2
+        shown = obs[4 + pads + self.length + pads :].reshape(self._cued_pads, pads)
+        expected = task.sequence
+        if self.cues == "next":
+            expected = self._next_pad(self._progress(obs), task)[None]
+        return jnp.all((jnp.sum(shown, -1) == 0) | (jnp.argmax(shown, -1) == expected))
 
     def _contact_before(self, memory: Memory, position: Array) -> Array:
         """The contact a step begins with. Without jumps it is seen, and so the physics of a

@@ -58,4 +58,4 @@ def _pupil_of(expert: Expert, shape: tuple[int]) -> Teacher:
         core, action = expert.act(core, key, inputs, state, task)
         return core, action.reshape(shape)
 
-    return Teacher(advise, lambda: expert.initial_core)
+    return Teacher(advise, lambda obs: expert.initial_core)

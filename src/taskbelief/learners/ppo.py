@@ -61,6 +61,9 @@ class Config:
     """weight of the critic's loss beside the actor's"""
     entropy_cost: float = 0.01
     """weight of a nat of policy entropy beside normalised advantages"""
+    privileged: bool = True
+    """while training, the value function reads the task beside the history: its description, and
+    the goal where that is of another family; acting does not"""
     learning_rate: float = 1e-3
     """of Adam"""
     learning_rate_end: float = 0.1
@@ -70,7 +73,7 @@ class Config:
 
     @property
     def needs(self) -> Needs:
-        return Needs(on_policy=True)
+        return Needs(on_policy=True, privileged=self.privileged)
 
 
 class LearnerState(NamedTuple):
@@ -115,8 +118,10 @@ def make(
             " probabilities would be one of different features; svg0 does"
         )
     spec = problem.seen(agent.needs).spec
+    privileged = problem.privileged() if config.privileged else None
     action_head = heads.action_head(spec.action)
-    network = functional(lambda rngs: _Heads(spec, _features.sizes(spec, agent), config, rngs=rngs))
+    sizes = _features.sizes(spec, agent, privileged)
+    network = functional(lambda rngs: _Heads(spec, sizes, config, rngs=rngs))
     passes = config.epochs * config.minibatches
     schedule = optax.linear_schedule(
         config.learning_rate,
@@ -157,7 +162,8 @@ def make(
         actor_loss = jnp.mean(jax.vmap(surrogate)(ratio, advantage))
         entropy = jnp.mean(action_head.entropy(policy, key))
 
-        value = network.apply(params["heads"], features.critic, method="value")
+        critic = _features.tell(features.critic, privileged, batch)
+        value = network.apply(params["heads"], critic, method="value")
         error = jnp.square(target - value)
         scale = jnp.std(target) + 1e-6
         if config.value_clip:
@@ -189,7 +195,8 @@ def make(
         """Values and lambda-returns under the parameters that played, [T, B] each."""
         core = agent.initial_core(batch.reward.shape[1])
         _, features = agent.unroll(params["agent"], core, batch.inputs, None)
-        value = network.apply(params["heads"], features.critic, method="value")  # [T + 1, B]
+        critic = _features.tell(features.critic, privileged, batch)
+        value = network.apply(params["heads"], critic, method="value")  # [T + 1, B]
         discount = returns.discounts(
             config.gamma, batch.terminated, batch.task_end, beyond=config.bootstrap_at_task_end
         )

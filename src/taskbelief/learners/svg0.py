@@ -5,6 +5,10 @@ Retrace (Munos et al. 2016) towards target networks. An entropy bonus keeps the 
 certainty; its cost is steered so that entropy follows a schedule (as Haarnoja et al. 2018 do
 towards a constant), because the scale of Q grows by orders of magnitude while an agent learns
 to infer its task. For discrete actions the expectation over actions is exact.
+
+The critic may be told the task (`privileged`). Actor and critic are normalised before each ReLU.
+The agent, the actor and the critic have an optimiser and a limit on their gradient each: the
+gradients of a sharp belief are larger by orders than the policy's.
 """
 
 from __future__ import annotations
@@ -65,18 +69,21 @@ class Config:
     """change of log entropy_cost per update and nat of difference; 0: a fixed cost"""
     actor_weight: float = 1.0
     """weight of the actor's loss beside the critic's"""
+    privileged: bool = True
+    """while training, the critic reads the task beside the history: its description, and the goal
+    where that is of another family; acting does not"""
     learning_rate: float = 1e-3
     """of Adam"""
     learning_rate_end: float = 0.1
     """share of the learning rate left when training ends (linear decay)"""
     max_gradient_norm: float = 1.0
-    """the gradient of all parameters is scaled down to this norm"""
+    """the gradients of agent, actor and critic are each scaled down to this norm"""
     target_rate: float = 0.02
     """share of the parameters that moves into the target networks each update (Polyak)"""
 
     @property
     def needs(self) -> Needs:
-        return Needs()
+        return Needs(privileged=self.privileged)
 
 
 class LearnerState(NamedTuple):
@@ -91,7 +98,8 @@ class _Heads(nnx.Module):
     def __init__(self, spec: EnvSpec, sizes: tuple[int, int], config: Config, *, rngs: nnx.Rngs):
         action = heads.action_head(spec.action)
         width = config.actor_hidden
-        self.actor = MLP([sizes[0], width, width, action.num_params], rngs=rngs, last_scale=0.01)
+        layers = [sizes[0], width, width, action.num_params]
+        self.actor = MLP(layers, rngs=rngs, last_scale=0.01, normalised=True)
         self.critic = action.q_network(sizes[1], [config.critic_hidden] * 2, rngs=rngs)
 
     def policy(self, features: Array) -> Array:
@@ -104,10 +112,12 @@ class _Heads(nnx.Module):
 def make(
     problem: Problem, agent: Agent, config: Config = Config(), total_updates: int = 1
 ) -> Learner:
-    """The learner for `agent`; `total_updates` is the length of the learning-rate schedule."""
+    """The learner for `agent`; `total_updates` is the length of its schedules."""
     spec = problem.seen(agent.needs).spec
+    privileged = problem.privileged() if config.privileged else None
     action_head = heads.action_head(spec.action)
-    network = functional(lambda rngs: _Heads(spec, _features.sizes(spec, agent), config, rngs=rngs))
+    sizes = _features.sizes(spec, agent, privileged)
+    network = functional(lambda rngs: _Heads(spec, sizes, config, rngs=rngs))
     schedule = optax.linear_schedule(
         config.learning_rate, config.learning_rate * config.learning_rate_end, total_updates
     )
@@ -116,8 +126,10 @@ def make(
         config.entropy_end,
         max(1, round(config.entropy_until * total_updates)),
     )
-    optimiser = optax.chain(
-        optax.clip_by_global_norm(config.max_gradient_norm), optax.adam(schedule)
+    each = optax.chain(optax.clip_by_global_norm(config.max_gradient_norm), optax.adam(schedule))
+    optimiser = optax.partition(
+        {"agent": each, "actor": each, "critic": each},
+        {"agent": "agent", "heads": {"actor": "actor", "critic": "critic"}},
     )
 
     def init(key: Key) -> LearnerState:
@@ -155,6 +167,10 @@ def make(
         else:  # one draw for both: a hypothesis is worth what follows under itself
             features = agent.study(params["agent"], batch.inputs, unroll_key)
             target_features = agent.study(target["agent"], batch.inputs, unroll_key)
+        features, target_features = (
+            each._replace(critic=_features.tell(each.critic, privileged, batch))
+            for each in (features, target_features)
+        )
         policy = network.apply(params["heads"], features.actor, method="policy")  # [T + 1, B, .]
 
         # critic: Retrace towards the target networks, under the current policy

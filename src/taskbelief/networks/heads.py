@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from taskbelief.networks.torsos import MLP
+from taskbelief.networks.torsos import MLP, centred, normalised_relu
 from taskbelief.types import (
     ActionSpec,
     Array,
@@ -70,7 +70,7 @@ class ActionHead(Protocol):
         ...
 
     def q_network(self, in_features: int, hidden: Sequence[int], *, rngs: nnx.Rngs) -> nnx.Module:
-        """A module with `value(features) -> ActionValue`."""
+        """A module with `value(features) -> ActionValue`; normalised before each ReLU."""
         ...
 
 
@@ -150,13 +150,14 @@ class _ContinuousQ(nnx.Module):
     def __init__(self, in_features: int, num: int, hidden: Sequence[int], *, rngs: nnx.Rngs):
         self.features = nnx.Linear(in_features, hidden[0], rngs=rngs)
         self.action = nnx.Linear(num, hidden[0], use_bias=False, rngs=rngs)
-        self.rest = MLP([*hidden, 1], rngs=rngs, last_scale=0.1)
+        self.rest = MLP([*hidden, 1], rngs=rngs, last_scale=0.1, normalised=True)
 
     def value(self, features: Array) -> ActionValue:
-        base = self.features(features)
+        base = centred(self.features, features)
 
         def at(action: Array) -> Array:
-            return self.rest(jax.nn.relu(base + self.action(action)))[..., 0]
+            hidden = normalised_relu(base + centred(self.action, action))
+            return self.rest(hidden)[..., 0]
 
         def each() -> Array:
             raise TypeError("continuous actions cannot be listed")
@@ -212,7 +213,8 @@ class _DiscreteQ(nnx.Module):
     """Q(features, .) of all actions at once."""
 
     def __init__(self, in_features: int, num: int, hidden: Sequence[int], *, rngs: nnx.Rngs):
-        self.all = MLP([in_features, *hidden, num], rngs=rngs, last_scale=0.1)
+        sizes = [in_features, *hidden, num]
+        self.all = MLP(sizes, rngs=rngs, last_scale=0.1, normalised=True)
 
     def value(self, features: Array) -> ActionValue:
         values = self.all(features)
@@ -372,9 +374,11 @@ class IndependentCategorical:
     def embed(self, h: Array, obs: Array) -> Array:
         return self._read(jax.nn.one_hot(h, self.spec.classes), obs)
 
-    def summary(self, params: Array, obs: Array) -> Array:
-        """The mode too: the mean of several places to go may be none of them."""
-        mode = jnp.argmax(self._logits(params), axis=-1)
+    def summary(self, params: Array, obs: Array, mode: Array | None = None) -> Array:
+        """The mode too: the mean of several places to go may be none of them. `mode`
+        [..., places]: what breaks ties; None: the first of the most probable classes."""
+        if mode is None:
+            mode = jnp.argmax(self._logits(params), axis=-1)
         mean = self._read(self.mean(params), obs)
         return jnp.concatenate([mean, self.embed(mode, obs)], axis=-1)
 

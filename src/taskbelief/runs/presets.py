@@ -57,7 +57,6 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "learner.entropy_start": 1.0,
             "learner.entropy_end": -1.5,
             "train.replay_rows": 1024,
-            "train.hold": 3,
             "steps": 12_000_000,
         },
         ("bandit", "oracle", "svg0"): {"steps": 2_500_000},
@@ -85,7 +84,6 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "learner.gamma": 0.97,
             "learner.entropy_start": 0.5,
             "learner.entropy_end": -2.0,
-            "train.hold": 3,
         },
         # One-step targets, a short horizon and a dense reward, as published. Hypotheses come to
         # mean places if most meta-episodes find something: many episodes, noise that leads
@@ -99,7 +97,6 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "learner.lambda_": 0.0,
             "learner.entropy_start": 1.2,
             "learner.entropy_end": 0.0,
-            "train.hold": 20,
             "train.envs": 32,
             "train.updates": 64,
             "train.batch": 8,
