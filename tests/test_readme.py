@@ -12,6 +12,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("block", BLOCKS)
 def test_python_blocks_run(block):
+    if "taskbelief.train(" in block:
+        pytest.skip("test_readme_example.py")
     if "adapters" in block:
         pytest.importorskip("gymnax")
     exec(compile(block, "README.md", "exec"), {})

@@ -39,4 +39,9 @@ _LATER = {
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module 'taskbelief' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"taskbelief.{_LATER[name]}"), name)
+    try:
+        return getattr(importlib.import_module(f"taskbelief.{_LATER[name]}"), name)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"taskbelief.{name} needs {error.name}: pip install 'taskbelief[train]'"
+        ) from error
