@@ -192,9 +192,16 @@ def test_the_memory_of_the_posteriors_teacher_is_the_filters():
     assert moved.max() > 0.1  # there was something to be late for
 
 
-@pytest.mark.parametrize("name", ["aux_head", "baseline", "belief", "exact_belief", "oracle"])
-def test_memory_is_zeroed_by_a_new_task_and_by_nothing_else(name):
-    env, agent, learner, _ = small("semicircle", name)
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *((name, {}) for name in ("aux_head", "baseline", "belief", "exact_belief", "oracle")),
+        ("belief", {"policy_hidden": 8}),
+    ],
+    ids=["aux_head", "baseline", "belief", "exact_belief", "oracle", "belief with a policy core"],
+)
+def test_memory_is_zeroed_by_a_new_task_and_by_nothing_else(name, settings):
+    env, agent, learner, _ = small("semicircle", name, **settings)
     params = learner.init(jax.random.key(0)).params["agent"]
     obs = jax.random.uniform(jax.random.key(1), (1, 1, env.spec.obs_dim))
     seen = wiring.moment(env, obs[0, 0])

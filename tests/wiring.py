@@ -62,10 +62,11 @@ def assemble(*flags: str) -> assembly.Assembly:
     return assembly.assemble(config.parse(flags)[0])
 
 
-def scores(parts, references: dict[str, References | None], returns) -> dict[str, float]:
+def scores(
+    parts, references: dict[str, References | None], returns, label_nll=None
+) -> dict[str, float]:
     """What is written for an evaluation that found these returns, one for each of `parts.tasks`,
-    earned at even pace."""
+    earned at even pace; `label_nll` [T, K]."""
     returns = np.asarray(returns, float)
-    return assembly.scores(
-        parts, references, (Evaluation(returns, np.stack([returns / 4] * 4), None), None)
-    )
+    found = Evaluation(returns, np.stack([returns / 4] * 4), label_nll)
+    return assembly.scores(parts, references, (found, None))

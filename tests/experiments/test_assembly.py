@@ -45,6 +45,19 @@ def test_scores_of_a_set_are_of_its_tasks(search):
     assert "eval/train/score_over_explorer" not in found
 
 
+@pytest.mark.parametrize(
+    ("label", "sets"), [("task_index", ["train"]), ("description", ["train", "holdout"])]
+)
+def test_labels_that_name_training_tasks_have_no_likelihood_on_others(label, sets):
+    names = ["--env", "bandit", "--agent", "belief", "--label", label]
+    parts = wiring.assemble(*names, *tiny.SIZES)
+    nll = np.concatenate([np.full((100, 20), 2.0), np.full((100, 20), 3.0)], axis=1)
+    found = wiring.scores(parts, dict.fromkeys(("train", "holdout")), np.zeros(40), nll)
+    wanted = {"eval/train/label_nll": 2.0, "eval/holdout/label_nll": 3.0}
+    wanted = {name: value for name, value in wanted.items() if name.split("/")[1] in sets}
+    assert {name: value for name, value in found.items() if name.endswith("nll")} == wanted
+
+
 def test_evaluations_play_the_environment_as_it_is_at_test(search):
     """For three episodes where training has two; beliefs are compared there too."""
     played, divergence = jax.eval_shape(search.evaluate, search.like.learner.params)

@@ -68,7 +68,9 @@ def copy(root: Path, to: Path) -> Path:
     return to
 
 
-def pytest(tree: Path, tests: Sequence[str], *options: str) -> tuple[int | None, str]:
+def pytest(
+    tree: Path, tests: Sequence[str], *options: str, seconds: float | None = None
+) -> tuple[int | None, str]:
     """Exit status and output of `tests` in `tree`; no status where they took too long."""
     environment = {
         **os.environ,
@@ -83,7 +85,7 @@ def pytest(tree: Path, tests: Sequence[str], *options: str) -> tuple[int | None,
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *tests]
     try:
         done = subprocess.run(
-            command, cwd=tree, env=environment, timeout=SECONDS, text=True,
+            command, cwd=tree, env=environment, timeout=seconds, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -106,7 +108,7 @@ def attempt(tree: Path, mutant: Mutant) -> tuple[str, str]:
         return "error", f"the fault is no Python: {error}"
     try:
         path.write_text(faulty)
-        status, output = pytest(tree, mutant.tests, "-n0", "-x")
+        status, output = pytest(tree, mutant.tests, "-n0", "-x", seconds=SECONDS)
     finally:
         path.write_text(sound)
     if status == 0:
