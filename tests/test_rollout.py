@@ -120,9 +120,10 @@ def test_no_key_is_used_twice(ends_after):
     used = [played.inputs.obs[..., 2:], acted, played.label.h]
     keys = toys.keys_of(np.concatenate([np.asarray(part).reshape(-1, 4) for part in used]))
     assert len(keys) == 11 * 3 + 10 + 10 * 3
-    children = jax.vmap(lambda key: jax.random.split(key, 3))(keys).reshape(-1)
-    family = np.asarray(jax.random.key_data(jnp.concatenate([keys, children])))
-    assert len(np.unique(family, axis=0)) == 4 * len(keys)
+    split = jax.vmap(lambda key: jax.random.split(key, 3))
+    children = split(keys).reshape(-1)
+    family = jnp.concatenate([keys, children, split(children).reshape(-1)])
+    assert len(np.unique(jax.random.key_data(family), axis=0)) == 13 * len(keys)
 
 
 def test_what_is_recorded_is_what_happened():

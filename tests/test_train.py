@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from taskbelief import train
+from taskbelief import replay, train
 from tests import toys
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -107,6 +107,11 @@ def test_iterations_and_updates_differ_in_keys_and_batches():
     assert unlike(diary.keys)
     batches = [tuple(names(first)) for first in diary.first]
     assert len(set(batches)) == 3 * UPDATES
+    # nor is a batch drawn with the key that its update goes on with
+    for number, key in enumerate(toys.keys_of(diary.keys)):
+        memory = states[1 + number // UPDATES].replay
+        same = replay.sample(memory, key, BATCH).inputs.obs[0]
+        assert tuple(names(same)) != batches[number]
     # and no keys come twice in all that was played, by warm-up and iterations
     observed, acted, labelled = zip(*map(kept, states), strict=True)
     _, rows = np.unique(np.concatenate(observed)[:, 0, 2:], axis=0, return_index=True)
