@@ -1,69 +1,17 @@
 """Contracts of every agent: step equals sequence, resets, and a label that cannot leak."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import taskbelief
-from taskbelief import posterior, registry, rollout, supervision
+from taskbelief import posterior, registry
 from taskbelief.learners import ppo, svg0
 from taskbelief.networks import cores
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
 AGENTS = registry.names("agents")
-# small instances: what is tested does not depend on size
-SMALL = {
-    "bandit": {"arms": 3, "horizon": 8},
-    "cheetah_velocity": {"horizon": 8},
-    "noisy_target": {"horizon": 8},
-    "numpad": {"horizon": 8},
-    "semicircle": {"horizon": 8},
-    "sparse_navigation": {"episode_steps": 4, "episodes": 2, "test_episodes": 2},
-}
-ENVS = ("bandit", "numpad", "semicircle")
-# pearl wants several episodes a task
-PAIRS = [(env, agent) for env in ENVS for agent in AGENTS if agent != "pearl"]
-PAIRS += [("sparse_navigation", "pearl"), ("sparse_navigation", "baseline")]
-BATCH = 3
-
-
-def small(env_name, agent_name, core="lstm", label="description", learner=svg0, **settings):
-    """(env as the agent sees it, agent, learner, teach) with networks of 8 units."""
-    env = taskbelief.make(env_name, **SMALL[env_name])
-    module = registry.find("agents", agent_name)
-    family, teach = supervision.teacher(env, label)
-    given = {}
-    if getattr(module, "NEEDS_POSTERIOR", False):
-        given["exact"] = posterior.make(env, 16)
-    if getattr(module, "REVEALED", False):
-        env = supervision.reveal_task(env, label)
-    sizes = {"hidden": 8, "encoder": 8, "core": core, **settings}
-    fields = {field.name for field in dataclasses.fields(module.Config)}
-    config = module.Config(**{name: value for name, value in sizes.items() if name in fields})
-    agent = module.make(env.spec, family, config, **given)
-    sizes = learner.Config(actor_hidden=8, critic_hidden=8)
-    if learner is ppo:
-        sizes = dataclasses.replace(sizes, minibatches=BATCH)
-    return env, agent, learner.make(env.spec, agent, sizes, 10), teach
-
-
-def play(env, agent, learner, teach, seed=0):
-    """(params, a trajectory of BATCH training tasks)."""
-    init_key, task_key, play_key = jax.random.split(jax.random.key(seed), 3)
-    params = learner.init(init_key).params
-    tasks = jax.vmap(env.sample_task)(jax.random.split(task_key, BATCH))
-    return params, rollout.collect(
-        env,
-        tasks,
-        play_key,
-        lambda core, inputs, key: learner.act(params, core, inputs, key),
-        agent.initial_core(BATCH),
-        teach,
-    )
 
 
 @pytest.mark.parametrize(
