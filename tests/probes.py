@@ -8,9 +8,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from taskbelief import registry, rollout, supervision, train
-from taskbelief.learners import svg0
-from taskbelief.types import Array, Continuous, EnvSpec, Reals
+from taskbelief import rollout, supervision, train
+from taskbelief.learners import ppo, svg0
+from taskbelief.types import Agent, Array, Continuous, EnvSpec, Learner, Reals
+from tests import wiring
 
 
 class Task(NamedTuple):
@@ -104,35 +105,57 @@ class Memory(Probe):
 
 @dataclass(frozen=True)
 class TaskReset(Probe):
-    """Never shows the sign; the first episode's reward tells it, the second pays for it.
+    """Never shows the sign: is it kept over the end of an episode?
 
-    Kept over the episode's end it pays; kept over the task's end it misleads.
+    The reward of an episode's first step tells it, and the second episode's first step pays for
+    knowing it. Between them lies a step that pays best for doing nothing, so that the previous
+    action and reward, which the agent sees, say nothing when the second episode starts.
     """
 
+    steps: int = 2
     episodes: int = 2
 
     def pay(self, elapsed, action, task):
-        return 1.0 - jnp.square(action - 0.7 * task.sign)
+        return 1.0 - jnp.square(action - jnp.where(elapsed == 0, 0.7 * task.sign, 0.0))
 
 
-def assemble(env, agent_name: str, learner_config=None, train_config=None):
-    """(agent, learner, Train) at the size of a probe."""
-    learner_config = learner_config or svg0.Config(
-        gamma=0.9, learning_rate=3e-3, learning_rate_end=1.0, entropy_end=-1.0, target_rate=0.05
-    )
-    train_config = train_config or train.Config(
-        envs=16, updates=8, batch=32, replay_rows=512, warmup=2
-    )
-    module = registry.find("agents", agent_name)
+def build(env, agent_name: str, learner_name: str) -> tuple[Agent, Learner, train.Train]:
+    """At the size of a probe. The agent "toy" has no memory: its features are what it sees."""
     label, teach = supervision.teacher(env, "description")
-    agent = module.make(env.spec, label, module.Config(hidden=16, encoder=16))
-    learner = svg0.make(env.spec, agent, learner_config, 1000)
-    return agent, learner, train.make(env, agent, learner, teach, train_config)
+    if agent_name == "toy":
+        agent = wiring.toy()
+    else:
+        agent = wiring.make_agent(agent_name, env.spec, label, hidden=16, encoder=16)
+    if learner_name == "svg0":
+        config = svg0.Config(
+            gamma=0.9,
+            learning_rate=3e-3,
+            learning_rate_end=1.0,
+            entropy_end=-1.0,
+            target_rate=0.05,
+            actor_hidden=32,
+            critic_hidden=32,
+        )
+        learner = svg0.make(env.spec, agent, config, 1000)
+        sizes = train.Config(envs=16, updates=8, batch=32, replay_rows=512, warmup=2)
+    else:
+        config = ppo.Config(
+            gamma=0.9,
+            learning_rate=3e-3,
+            learning_rate_end=1.0,
+            entropy_cost=0.0,
+            actor_hidden=32,
+            critic_hidden=32,
+            minibatches=2,
+        )
+        learner = ppo.make(env.spec, agent, config, 1000)
+        sizes = train.Config(envs=64)
+    return agent, learner, train.make(env, agent, learner, teach, sizes)
 
 
-def learn(env, agent_name: str, iterations: int):
+def learn(env, agent_name: str, learner_name: str, iterations: int):
     """Trains; returns (deterministic trajectory on both signs, metrics of the last iteration)."""
-    agent, learner, trainer = assemble(env, agent_name)
+    agent, learner, trainer = build(env, agent_name, learner_name)
 
     @jax.jit
     def run(key):

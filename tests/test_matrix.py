@@ -13,7 +13,7 @@ from jax.interpreters import partial_eval
 import taskbelief
 from taskbelief import posterior, registry, supervision, train
 from taskbelief.supervision import Expert
-from tests.test_agents import SMALL, play, small
+from tests.wiring import SMALL, play, small
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 

@@ -39,6 +39,7 @@ SMALL = {
     "semicircle": {"horizon": 8},
     "sparse_navigation": {"episode_steps": 4, "episodes": 2, "test_episodes": 2},
 }
+ENVS = ("bandit", "numpad", "semicircle")
 BATCH = 3
 
 
