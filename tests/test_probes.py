@@ -6,6 +6,8 @@ import pytest
 
 from tests import probes
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 # what an agent does with its history is no part of the first three
 LEARNERS = pytest.mark.parametrize(
     ("learner", "value"), [("svg0", "q"), ("ppo", "value")], ids=["svg0", "ppo"]
@@ -13,13 +15,14 @@ LEARNERS = pytest.mark.parametrize(
 # (agent, learner, iterations)
 MEMORIES = pytest.mark.parametrize(
     ("agent", "learner", "iterations"),
-    [("baseline", "svg0", 120), ("aux_head", "svg0", 120), ("baseline", "ppo", 120)],
+    [("baseline", "svg0", 120), ("aux_head", "svg0", 120), ("baseline", "ppo", 100)],
 )
 
 
 @LEARNERS
 def test_value(learner, value):
-    _, metrics = probes.learn(probes.Value(), "toy", learner, 60)
+    # ppo is slow here: the reach of a value is in deviations of the returns, and these are alike
+    _, metrics = probes.learn(probes.Value(), "toy", learner, 150)
     np.testing.assert_allclose(metrics[value], 1.0, atol=0.05)
 
 
@@ -44,5 +47,5 @@ def test_memory(agent, learner, iterations):
 @MEMORIES
 def test_task_reset(agent, learner, iterations):
     """Without what the first episode told, the best is 1 - 0.49."""
-    trajectory, _ = probes.learn(probes.TaskReset(), agent, learner, iterations + 60)
+    trajectory, _ = probes.learn(probes.TaskReset(), agent, learner, iterations + 30)
     assert jnp.min(trajectory.reward[2]) > 0.85

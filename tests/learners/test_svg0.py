@@ -143,6 +143,23 @@ def test_the_critics_targets_are_retraces(made):
     np.testing.assert_allclose(metrics["trace"], np.minimum(1, ratio).mean(axis=0), rtol=1e-3)
 
 
+def test_target_features_are_the_target_agents():
+    """Q of what is reached is asked on features of the lagging agent, here of another weight."""
+    made = Made(
+        wiring.toy(
+            critic=lambda weight, obs: weight * jnp.concatenate([obs, obs[..., :1]], axis=-1)
+        )
+    )
+    state = made.start()
+    state = state._replace(target={**state.params, "agent": {"weight": jnp.asarray(-1.5)}})
+    probs = wiring.policy(made.learner, state.params, SPEC, OBS[1])
+    lagged = made.q(state._replace(params=state.target), OBS[1])
+    none = np.zeros((1, NUM))
+    metrics = made.each(state, OBS[:2], ACTION[:1], none, none, none.astype(bool))
+    expected = 0.9 * np.sum(probs * lagged, axis=-1)
+    np.testing.assert_allclose(metrics["q_target"], expected, rtol=1e-3, atol=1e-5)
+
+
 def test_the_critic_moves_towards_its_target(made):
     """Of what ends at once, the target is the reward: 1 for one action, -1 for the other."""
     obs = np.tile(RNG.normal(size=2), (2, 2, 1))
