@@ -12,7 +12,7 @@ from jax.interpreters import partial_eval
 
 import taskbelief
 from taskbelief import problem, registry, train, trainer
-from tests.test_agents import SMALL, play, small
+from tests.wiring import SMALL, play, small
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 

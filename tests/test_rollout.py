@@ -13,7 +13,7 @@ from taskbelief import posterior, rollout
 from taskbelief.envs.sparse_navigation import SparseNavigation
 from taskbelief.types import Continuous, Discrete, Label, Teacher
 from tests import toys, wiring
-from tests.test_agents import small
+from tests.wiring import small
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
