@@ -139,7 +139,7 @@ def build(env, agent_name: str, learner_name: str) -> tuple[Agent, Learner, trai
         learner = svg0.make(env.spec, agent, config, 1000)
         sizes = train.Config(envs=16, updates=8, batch=32, replay_rows=512, warmup=2)
     else:
-        config = ppo.Config(
+        on_policy = ppo.Config(
             gamma=0.9,
             learning_rate=3e-3,
             learning_rate_end=1.0,
@@ -148,7 +148,7 @@ def build(env, agent_name: str, learner_name: str) -> tuple[Agent, Learner, trai
             critic_hidden=32,
             minibatches=2,
         )
-        learner = ppo.make(env.spec, agent, config, 1000)
+        learner = ppo.make(env.spec, agent, on_policy, 1000)
         sizes = train.Config(envs=64)
     return agent, learner, train.make(env, agent, learner, teach, sizes)
 

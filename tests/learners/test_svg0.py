@@ -44,7 +44,7 @@ OBS = RNG.normal(size=(4, NUM, 2))
 ACTION = RNG.integers(2, size=(3, NUM))
 REWARD = RNG.normal(size=(3, NUM))
 # in the second an episode ends inside the task, the third ends with its task, the fourth both
-TERMINATED = np.zeros((3, NUM), bool)
+TERMINATED: np.ndarray = np.zeros((3, NUM), bool)
 TERMINATED[0, 1] = TERMINATED[2, 2] = TERMINATED[1, 3] = TERMINATED[2, 3] = True
 
 
