@@ -148,7 +148,7 @@ def build(env, agent_name: str, learner_name: str) -> Trainer:
         learner = svg0.make(posed, agent, config, 1000)
         sizes = train.Config(envs=16, updates=8, batch=32, replay_rows=512, warmup=2)
     else:
-        config = ppo.Config(
+        on_policy = ppo.Config(
             gamma=0.9,
             learning_rate=3e-3,
             learning_rate_end=1.0,
@@ -158,7 +158,7 @@ def build(env, agent_name: str, learner_name: str) -> Trainer:
             minibatches=2,
             privileged=False,
         )
-        learner = ppo.make(posed, agent, config, 1000)
+        learner = ppo.make(posed, agent, on_policy, 1000)
         sizes = train.Config(envs=64)
     return trainer.make(posed, agent, learner, sizes)
 

@@ -134,6 +134,16 @@ def test_what_policy_and_critic_read(name, settings, before, after):
     np.testing.assert_array_equal(features.loss, np.zeros((8, BATCH)))
 
 
+@pytest.mark.parametrize("kind", ["baseline", "oracle", "aux_head", "belief"])
+def test_policy_and_critic_read_the_memory(kind):
+    _, agent, params, inputs = build(kind)
+    _, features = agent.unroll(params, agent.initial_core(BATCH), inputs, None)
+    size = features.belief.shape[-1]
+    assert jnp.std(features.belief) > 0.01
+    np.testing.assert_array_equal(features.actor[..., :size], features.belief)
+    np.testing.assert_array_equal(features.critic[..., :size], features.belief)
+
+
 # ---- steps and starts -------------------------------------------------------------
 
 
@@ -166,29 +176,33 @@ def test_steps_equal_sequence(kind):
     + ["baseline-separate", "aux_head", "belief-recurrent"],
 )
 def test_memory_is_zeroed_at_task_starts_and_kept_at_episode_starts(kind):
+    """At a task start nothing is left of what each part of the core held; at an episode start
+    all of it is. In the middle of a sequence as at its start."""
     _, agent, params, inputs = build(kind)
-    unroll = jax.jit(lambda core, inputs: agent.unroll(params, core, inputs, None))
-    nothing = jnp.zeros((8, BATCH), bool)
-    third = nothing.at[4].set(True)
-    half = lambda inputs, part: jax.tree.map(lambda leaf: leaf[part], inputs)  # noqa: E731
-    dirty = jax.tree.map(lambda leaf: leaf + 1.0, agent.initial_core(BATCH))
-    zero = agent.initial_core(BATCH)
+    unroll = jax.jit(lambda core, inputs: agent.unroll(params, core, inputs, None)[1])
+    nothing, zero = jnp.zeros((8, BATCH), bool), agent.initial_core(BATCH)
+    leaves, form = jax.tree.flatten(zero)
 
-    def same(found, expected):
-        np.testing.assert_allclose(found.actor[4:], expected.actor, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(found.critic[4:], expected.critic, rtol=1e-4, atol=1e-6)
+    def change(inputs):
+        """How much each leaf of the core changes what policy or critic read."""
+        before = unroll(zero, inputs)
+        found = []
+        for number in range(len(leaves)):
+            parts = [leaf + 1.0 * (n == number) for n, leaf in enumerate(leaves)]
+            after = unroll(jax.tree.unflatten(form, parts), inputs)
+            sizes = [jnp.abs(a - b)[4:] for a, b in zip(after[:2], before[:2], strict=True)]
+            found.append(max(float(jnp.max(size)) for size in sizes))
+        return found
 
-    # a task start: what was before, and what the core held, leaves no trace
-    whole = inputs._replace(task_start=third)
-    same(unroll(dirty, whole)[1], unroll(zero, half(whole, slice(4, 8)))[1])
-    # an episode start: the core goes on
-    whole = inputs._replace(task_start=nothing, episode_start=third)
-    core, _ = unroll(dirty, half(whole, slice(0, 4)))
-    same(unroll(dirty, whole)[1], unroll(core, half(whole, slice(4, 8)))[1])
-    assert not np.allclose(
-        unroll(core, half(whole, slice(4, 8)))[1].actor,
-        unroll(zero, half(whole, slice(4, 8)))[1].actor,
-        atol=1e-3,
+    for place in (0, 4):
+        flags = nothing.at[place].set(True)
+        task = inputs._replace(task_start=flags, episode_start=flags)
+        assert max(change(task)) == 0.0
+        assert min(change(task._replace(task_start=nothing))) > 1e-3
+    # and what was seen before the start of a task leaves no trace either
+    later = jax.tree.map(lambda leaf: leaf[4:], task)
+    np.testing.assert_allclose(
+        unroll(zero, task).actor[4:], unroll(zero, later).actor, rtol=1e-4, atol=1e-6
     )
 
 

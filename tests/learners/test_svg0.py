@@ -45,7 +45,7 @@ OBS = RNG.normal(size=(4, NUM, 2))
 ACTION = RNG.integers(2, size=(3, NUM))
 REWARD = RNG.normal(size=(3, NUM))
 # in the second an episode ends inside the task, the third ends with its task, the fourth both
-TERMINATED = np.zeros((3, NUM), bool)
+TERMINATED: np.ndarray = np.zeros((3, NUM), bool)
 TERMINATED[0, 1] = TERMINATED[2, 2] = TERMINATED[1, 3] = TERMINATED[2, 3] = True
 
 
@@ -238,24 +238,24 @@ def test_the_actor_learns_the_action_of_the_larger_q(made):
 
 
 def test_what_the_actor_gains_trains_neither_critic_nor_its_features():
-    """With and without the actor's loss, the critic and what it reads move alike."""
+    """Whether the actor's loss counts very much or very much against, the critic and what it
+    reads move alike."""
     agent = wiring.toy(
         critic=lambda weight, obs: weight * jnp.concatenate([obs, obs[..., :1]], axis=-1)
     )
     zero = np.zeros((3, NUM))
     batch = wiring.batch_of(OBS, ACTION, np.log(zero + 0.5), REWARD, TERMINATED, dense=REWARD)
     found = []
-    for weight in (0.0, 3.0):
+    for weight in (1e4, -1e4):
         made = Made(agent, dataclasses.replace(CONFIG, actor_weight=weight))
         state, _ = made.update(made.start(), batch, KEY)
-        # at places of the critic's own, so that the weight is not part of what it is asked for
         policy = wiring.policy(made.learner, state.params, SPEC, OBS[0])
         found.append((state.params["agent"]["weight"], made.q(state, OBS[0]), policy))
-    (weight, q, policy), (weight_3, q_3, policy_3) = found
+    (weight, q, policy), (weight_2, q_2, policy_2) = found
     assert weight != 2.0
-    np.testing.assert_array_equal(weight, weight_3)
-    np.testing.assert_allclose(q, q_3, rtol=1e-6)
-    assert np.abs(policy - policy_3).max() > 1e-4
+    np.testing.assert_array_equal(weight, weight_2)
+    np.testing.assert_allclose(q, q_2, rtol=1e-6)
+    assert np.abs(policy - policy_2).max() > 1e-4
 
 
 # ---- what else an update does -----------------------------------------------------
