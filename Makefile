@@ -22,5 +22,5 @@ lint: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev,adapters]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,test,dev,adapters]'
 	touch .venv/ready

@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks import machine
 from experiments import devices, stop
-from taskbelief import parallel, problem, train, trainer
+from taskbelief import parallel, problem, trainer, training
 from taskbelief.agents import baseline
 from taskbelief.envs.sparse_navigation import SparseNavigation
 from taskbelief.learners import svg0
@@ -62,8 +62,8 @@ def ours(steps: int, batch: int, hidden: int) -> Ours:
     agent = baseline.make(posed, baseline.Config(hidden=hidden, separate_cores=True))
     config = svg0.Config(actor_hidden=hidden, critic_hidden=hidden)
     learner = svg0.make(posed, agent, config, total_updates=1_000_000)
-    parts = devices.usual_parts()
-    sizes = train.Config(envs=batch, batch=batch, replay_rows=batch, warmup=1, shards=parts)
+    parts = parallel.usual_parts()
+    sizes = training.Config(envs=batch, batch=batch, replay_rows=batch, warmup=1, shards=parts)
     init_key, play_key = jax.random.split(jax.random.key(0))
     state = learner.init(init_key)
     collect = jax.jit(trainer.make(posed, agent, learner, sizes).collect)

@@ -22,7 +22,7 @@ import scipy.stats
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from experiments import config, evaluate, stop
+from experiments import command, evaluate, stop
 from experiments.evaluate import Trained
 from taskbelief.envs.sparse_navigation import SparseNavigation
 
@@ -42,7 +42,7 @@ class Played(NamedTuple):
 
 def play(run: Path) -> list[Played]:
     """The run's agents, one for each seed, on the hold-out tasks, as at evaluation."""
-    chosen = config.load(run)
+    chosen = command.config_of(run)
     if chosen.env_name != _ENV:
         stop.wrong_usage(f"{run} is of {chosen.env_name}: only {_ENV} has several episodes a task")
     return [_play(run.name, chosen.agent_name, trained) for trained in evaluate.load(run)]

@@ -41,7 +41,7 @@ def _measure(run: Path, kept: list[Trained], num: int) -> dict[str, Any]:
             f"{run}: its agent with label {parts.label} has no belief that can be held against the"
             " exact posterior"
         )
-    tasks = jax.tree.map(lambda leaf: leaf[:num], parts.exam.holdout)
+    tasks = jax.tree.map(lambda leaf: leaf[:num], parts.exam.of("holdout"))
     compiled = jax.jit(compare)
 
     def divergence(params: Params) -> np.ndarray:

@@ -14,10 +14,11 @@ from typing import Annotated, Any
 import jax
 import tyro
 
-from experiments import config, devices, memory, presets, stop
-from experiments.config import RunConfig
+from experiments import devices, memory, stop
 from taskbelief import registry, types
 from taskbelief.networks import cores
+from taskbelief.runs import Refused, config, presets
+from taskbelief.runs.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def parse(args: Sequence[str]) -> tuple[RunConfig, Options]:
         start = config.default(names.env, names.agent, names.learner, names.preset)
         description = f"{_FIRST}\n\n{about(start)}\n\n{_HELP}"
     else:
-        start = config.load(names.resume)
+        start = config_of(names.resume)
         given = {"env_name": names.env, "agent_name": names.agent, "learner_name": names.learner}
         given["preset"] = names.preset
         _refuse_difference(start, dataclasses.replace(start, **_given(given)), names.resume)
@@ -189,41 +190,26 @@ def _choose(value: str, choices: Sequence[str]) -> str:
 
 def _check(chosen: RunConfig, options: Options) -> None:
     """What the types alone do not say."""
-    if chosen.agent_name == "oracle" and chosen.expert:
-        stop.wrong_usage(f"--expert {chosen.expert}: an oracle needs no expert; drop it")
-    if chosen.label == "task_embedding" and not chosen.expert:
-        stop.wrong_usage(
-            "--label task_embedding needs --expert RUN: a run of --agent oracle"
-            " --condition embedding on this environment"
-        )
-    if chosen.expert and chosen.label not in ("expert_action", "task_embedding"):
-        stop.wrong_usage(
-            f"--expert goes with --label expert_action or task_embedding, not {chosen.label}"
-        )
+    try:
+        config.check(chosen)
+    except Refused as error:
+        stop.wrong_usage(str(error))
+    if options.keep < 1:
+        stop.wrong_usage(f"--keep {options.keep}: must be at least 1")
     core = getattr(chosen.agent, "core", None)
     if core is not None and core not in cores.CORES:
         stop.wrong_usage(f"unknown --agent.core {core!r}: {_choose(core, tuple(cores.CORES))}")
-    counts = ("steps", "rows", "evaluation_tasks", "num_seeds")
-    sizes = {name: getattr(chosen, name) for name in counts}
-    sizes |= {f"train.{name}": value for name, value in dataclasses.asdict(chosen.train).items()}
-    sizes["keep"] = options.keep
-    for name, value in sizes.items():
-        if value < 1:
-            stop.wrong_usage(f"--{name} {value}: must be at least 1")
-    for name in ("seed", "evaluations", "belief_tasks"):
-        if getattr(chosen, name) < 0:
-            stop.wrong_usage(f"--{name} {getattr(chosen, name)}: must not be negative")
     memory.parse(chosen.replay_memory)
     if options.distributed and options.out is None and options.resume is None:
         stop.wrong_usage(
             "--distributed needs --out or --resume: a directory that all processes can see"
         )
-    made, rows = chosen.train.envs, chosen.train.replay_rows
-    if rows % made or rows < made * chosen.train.warmup:
-        stop.wrong_usage(
-            f"--train.replay_rows {rows}: must be a multiple of --train.envs {made} and hold"
-            f" --train.warmup {chosen.train.warmup} times as many"
-        )
+
+
+def config_of(run: Path) -> RunConfig:
+    """The config of the run in directory `run`; ends the program where there is none."""
+    with stop.sentences():
+        return config.load(run)
 
 
 def join(args: Sequence[str]) -> None:

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import jax
 
-_CPU_PARTS = 2
-
 
 def cores() -> int:
     """CPU cores that this process may use."""
@@ -40,10 +38,3 @@ def use_cache(cache: Path) -> None:
         where = cache.expanduser() / f"{cores()}-cores"
         jax.config.update("jax_compilation_cache_dir", str(where))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
-def usual_parts() -> int:
-    """Into how many parts to deal work out where nobody says: one for each device; on the CPU of
-    a single process always the same, because numbers depend on it."""
-    alone = jax.process_count() == 1 and jax.default_backend() == "cpu"
-    return _CPU_PARTS if alone else jax.device_count()

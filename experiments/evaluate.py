@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments import assembly, checkpoint, command, config, devices, exam, placement, stop
+from experiments import assembly, command, devices, placement, references, stop
 from experiments.assembly import Assembly
-from experiments.checkpoint import Checkpoint
-from experiments.config import RunConfig
+from taskbelief import exam
+from taskbelief.runs import checkpoint
+from taskbelief.runs.checkpoint import Checkpoint
+from taskbelief.runs.config import RunConfig
 from taskbelief.types import Params, Task, Trajectory
 
 
@@ -60,9 +62,10 @@ class Trained(NamedTuple):
 def load(run: Path) -> list[Trained]:
     """What the run's newest good checkpoint holds of each of its seeds; ends the program where
     there is none."""
-    chosen = config.load(run)
+    chosen = command.config_of(run)
     parts = assembly.assemble(chosen)
-    found = checkpoint.newest_good(run, _like(parts))
+    with stop.sentences():
+        found = checkpoint.newest_good(run, _like(parts), warn=stop.warn)
     if found is None:
         stop.failed(f"{run} has no checkpoint yet")
     return _of_seeds(chosen, parts, found)
@@ -70,9 +73,11 @@ def load(run: Path) -> list[Trained]:
 
 def load_all(run: Path) -> list[list[Trained]]:
     """Likewise of all good checkpoints, oldest first: how the run came to what it is."""
-    chosen = config.load(run)
+    chosen = command.config_of(run)
     parts = assembly.assemble(chosen)
-    found = [_of_seeds(chosen, parts, each) for each in checkpoint.good(run, _like(parts))]
+    with stop.sentences():
+        kept = list(checkpoint.good(run, _like(parts), warn=stop.warn))
+    found = [_of_seeds(chosen, parts, each) for each in kept]
     if not found:
         stop.failed(f"{run} has no good checkpoint")
     return found[::-1]
@@ -110,7 +115,7 @@ def about_runs(name: str, description: str) -> argparse.ArgumentParser:
 
 def play(trained: Trained) -> tuple[Task, Trajectory]:
     """The hold-out tasks that evaluations use, [K, ...], and a meta-episode on each."""
-    tasks = trained.parts.exam.holdout
+    tasks = trained.parts.exam.of("holdout")
     play = jax.jit(trained.parts.trainer.play)
     return tasks, play(trained.params, tasks, jax.random.key(0))
 
@@ -118,16 +123,14 @@ def play(trained: Trained) -> tuple[Task, Trajectory]:
 def evaluate(run: Path) -> list[dict[str, Any]]:
     """For each seed, scores named as in metrics.csv, with the checkpoint they are of."""
     trained = load(run)
-    references = exam.references_of(trained[0].parts.env, run)
+    known = references.of_run(trained[0].parts.env, run)
     return [
         {
             "checkpoint": str(path),
             "seed": seed,
             "iteration": about["iteration"],
             "env_steps": about["env_steps"],
-            **exam.scores(
-                parts.trainer, parts.exam, references, jax.device_get(parts.exam.evaluate(params))
-            ),
+            **exam.scores(parts.trainer, parts.exam, known, jax.device_get(parts.evaluate(params))),
             "params_sha256": params_sha256(params),
         }
         for seed, parts, params, path, about in trained

@@ -17,9 +17,10 @@ from pathlib import Path
 import jax
 
 import taskbelief
-from experiments import config, hosts, stop
+from experiments import stop
 from experiments.command import Options
-from experiments.config import RunConfig
+from taskbelief.runs import config, hosts
+from taskbelief.runs.config import RunConfig
 
 
 def create(chosen: RunConfig, options: Options, args: Sequence[str]) -> Path:

@@ -11,9 +11,9 @@ from jax.sharding import Mesh, NamedSharding
 
 from experiments import memory
 from experiments.memory import Footprint
-from taskbelief import parallel, train
-from taskbelief.train import TrainState
+from taskbelief import parallel, training
 from taskbelief.trainer import Trainer
+from taskbelief.training import TrainState
 from taskbelief.types import Array, Metrics
 
 
@@ -82,7 +82,7 @@ def placed(trainer: Trainer, where: Placement) -> Placed:
     if where.apart:
         homes = jax.tree.map(lambda _: where.of_seeds, state)
     else:
-        homes = train.shardings(state, where.mesh, axis=int(len(where.seeds) > 1))
+        homes = training.shardings(state, where.mesh, axis=int(len(where.seeds) > 1))
     like = parallel.placed(state, homes)
     sizes = trainer.sizes
     # of what an iteration plays, at a time

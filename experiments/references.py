@@ -19,6 +19,7 @@ import ast
 import dataclasses
 import functools
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,12 @@ import jax
 import numpy as np
 
 import taskbelief
-from taskbelief import explorer, registry, rollout, types
+from taskbelief import exam, registry, rollout, types
+from taskbelief.evaluation import References
+from taskbelief.exam import SPLITS
+from taskbelief.explorer import policies
 from taskbelief.rollout import Scripted
-from taskbelief.types import Array, Env, HasExpert, HasIndependentArms, HasLikelihood, Key, Task
+from taskbelief.types import Array, Env, Key, Task
 
 FILE = Path(__file__).parent / "results" / "references.json"
 
@@ -76,20 +80,6 @@ def save(entry: dict) -> None:
     FILE.write_text(json.dumps(entries, indent=1) + "\n")
 
 
-def policies(env: Env) -> dict[str, Scripted]:
-    """The reference policies that `env` has."""
-    found = {"random": rollout.uniform_random(env.spec)}
-    if isinstance(env, HasExpert):
-        found["expert"] = rollout.expert(env)
-        if isinstance(env, HasLikelihood):
-            found["explorer"] = explorer.explorer(env)
-    if isinstance(env, HasIndependentArms) and isinstance(env, HasExpert):
-        found["thompson"] = explorer.thompson(env)
-        found["ucb"] = explorer.upper_confidence(env)
-        found["gittins"] = explorer.gittins(env)
-    return found
-
-
 def measure(env: Env) -> dict:
     """Plays every reference policy on the tasks of both sets."""
     entry = identity(env)
@@ -110,6 +100,26 @@ def _play(env: Env, policy: Scripted, tasks: Task) -> dict:
         "mean": round(float(each.mean()), 4),
         "ci95": [round(float(each.mean() + side * half_width), 4) for side in (-1, 1)],
         "tasks": len(each),
+    }
+
+
+def of_run(env: Env, run: Path) -> dict[str, References | None]:
+    """For each task set, what to measure an agent against; None where returns stand for scores.
+
+    Measured once for a run and kept in its references.json.
+    """
+    path = run / "references.json"
+    if path.exists():
+        measured = json.loads(path.read_text())
+    else:
+        measured = references(env)
+        if jax.process_index() == 0:
+            new = path.with_suffix(".new")
+            new.write_text(json.dumps(measured, indent=1, default=str) + "\n")
+            os.replace(new, path)
+    return {
+        split: exam.references({name: entry["mean"] for name, entry in measured[split].items()})
+        for split in SPLITS
     }
 
 

@@ -25,23 +25,23 @@ import numpy as np
 
 from experiments import (
     assembly,
-    checkpoint,
     command,
     devices,
-    exam,
     figures,
     folder,
-    hosts,
     loggers,
     memory,
     placement,
+    references,
     screen,
     stop,
 )
 from experiments.assembly import Assembly
 from experiments.command import Options
-from experiments.config import RunConfig
+from taskbelief import exam
 from taskbelief.evaluation import References
+from taskbelief.runs import checkpoint, hosts
+from taskbelief.runs.config import RunConfig
 
 _CALL_SECONDS = 1.0  # of compiled work between two looks at clocks and signals
 
@@ -94,16 +94,16 @@ def _compile(parts: Assembly, run: Path) -> Compiled:
     )
     lowered = (
         iterate.lower(state, sums, num),
-        parts.exam.evaluate.lower(state.learner.params),
+        parts.evaluate.lower(state.learner.params),
         parts.placed.init.lower(),
     )
     with ThreadPoolExecutor() as pool:
         compiling = [pool.submit(program.compile) for program in lowered]
-        finding = pool.submit(exam.references_of, parts.env, run)
+        finding = pool.submit(references.of_run, parts.env, run)
         iterate, evaluate, init = (program.result() for program in compiling)
-        references = finding.result()
+        known = finding.result()
     seconds = time.perf_counter() - start
-    return Compiled(init, zero, iterate, evaluate, like, references, seconds)
+    return Compiled(init, zero, iterate, evaluate, like, known, seconds)
 
 
 def _train(
@@ -215,7 +215,8 @@ def _train(
 
 def _start(compiled: Compiled, run: Path) -> tuple[Any, Any, dict[str, Any], Path | None]:
     """(state, sums, about, checkpoint): from the newest good checkpoint, or from the seed."""
-    found = checkpoint.newest_good(run, compiled.like)
+    with stop.sentences():
+        found = checkpoint.newest_good(run, compiled.like, warn=stop.warn)
     if found is not None:
         print(f"Continuing from {found.path}, step {found.about['env_steps']:,}.")
         state, sums = found.state
@@ -245,7 +246,7 @@ def _evaluate(parts: Assembly, compiled: Compiled, state: Any) -> list[dict[str,
 def _columns(parts: Assembly, compiled: Compiled) -> list[str]:
     """All names of a run's metrics, known before it starts."""
     state, sums = compiled.like
-    played = jax.eval_shape(parts.exam.evaluate, state.learner.params)
+    played = jax.eval_shape(parts.evaluate, state.learner.params)
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape), played)
     one = parts.where.of_seed(empty, 0)
     found = exam.scores(parts.trainer, parts.exam, compiled.references, one)

@@ -45,7 +45,8 @@ from queue import Queue
 import numpy as np
 import scipy.stats
 
-from experiments import command, config, figures, loggers, stop
+from experiments import command, figures, loggers, stop
+from taskbelief.runs import config
 
 _LISTS = ("env", "agent", "learner", "label", "seeds", "vary")
 _DONE = "finished"  # a file in a run's directory
@@ -225,7 +226,7 @@ def results(cell: Cell, out: Path) -> list[dict[str, object]]:
     run = out / cell.name
     if not (run / _DONE).exists():
         return []
-    label = config.load(run).label if config.uses_label(cell.agent) else ""
+    label = command.config_of(run).label if config.uses_label(cell.agent) else ""
     return [
         {
             "env": cell.env,

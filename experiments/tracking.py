@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from experiments import config, evaluate, stop
+from experiments import command, evaluate, stop
 from experiments.evaluate import Trained
 from taskbelief.types import Reals
 
@@ -45,7 +45,7 @@ class Tracked(NamedTuple):
 
 def track(run: Path) -> list[Tracked]:
     """The run's agents, one for each seed, on the hold-out tasks, as at evaluation."""
-    chosen = config.load(run)
+    chosen = command.config_of(run)
     if chosen.env_name != _ENV:
         stop.wrong_usage(f"{run} is of {chosen.env_name}: only {_ENV} has a target speed")
     return [_track(run.name, chosen.agent_name, trained) for trained in evaluate.load(run)]

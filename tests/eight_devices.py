@@ -10,7 +10,7 @@ import sys
 import jax
 import numpy as np
 
-from taskbelief import parallel, registry, train
+from taskbelief import parallel, registry, training
 from tests.wiring import small
 
 UPDATES = 20
@@ -20,14 +20,14 @@ def functions(learner_name, mesh, **sizes):
     learner_module = registry.find("learners", learner_name)
     settings = {"hold": 2, "shards": 8, "envs": 24, "batch": 16, "replay_rows": 96, "updates": 2}
     env, agent, learner, teach = small("numpad", "aux_head", learner=learner_module)
-    return train.make(env, agent, learner, teach, train.Config(**settings | sizes), mesh)
+    return training.make(env, agent, learner, teach, training.Config(**settings | sizes), mesh)
 
 
 def trained(learner_name, mesh):
     """(the state after UPDATES iterations' worth, metrics of the last one, program text)."""
     made = functions(learner_name, mesh)
     state = jax.eval_shape(made.init, jax.random.key(0))
-    where = train.shardings(state, mesh)
+    where = training.shardings(state, mesh)
     init = jax.jit(made.init, out_shardings=where)
     step = jax.jit(made.step, in_shardings=(where,), out_shardings=(where, None), donate_argnums=0)
     state = init(jax.random.key(0))

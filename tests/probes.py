@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from taskbelief import problem, train, trainer
+from taskbelief import problem, trainer, training
 from taskbelief.learners import ppo, svg0
 from taskbelief.trainer import Trainer
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
@@ -146,7 +146,7 @@ def build(env, agent_name: str, learner_name: str) -> Trainer:
             privileged=False,
         )
         learner = svg0.make(posed, agent, config, 1000)
-        sizes = train.Config(envs=16, updates=8, batch=32, replay_rows=512, warmup=2)
+        sizes = training.Config(envs=16, updates=8, batch=32, replay_rows=512, warmup=2)
     else:
         on_policy = ppo.Config(
             gamma=0.9,
@@ -159,7 +159,7 @@ def build(env, agent_name: str, learner_name: str) -> Trainer:
             privileged=False,
         )
         learner = ppo.make(posed, agent, on_policy, 1000)
-        sizes = train.Config(envs=64)
+        sizes = training.Config(envs=64)
     return trainer.make(posed, agent, learner, sizes)
 
 

@@ -58,7 +58,7 @@ def test_teacher_and_examiner_keep_to_the_family(label, env_name):
     ],
 )
 def test_which_labels_have_an_exact_counterpart(env_name, comparable):
-    found = {name for name in LABELS if posed(env_name, name).label.divergence is not None}
+    found = {name for name in LABELS if posed(env_name, name).label.exact is not None}
     assert found == comparable
 
 

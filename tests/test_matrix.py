@@ -11,7 +11,7 @@ import pytest
 from jax.interpreters import partial_eval
 
 import taskbelief
-from taskbelief import problem, registry, train, trainer
+from taskbelief import problem, registry, trainer, training
 from tests.wiring import SMALL, play, small
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -75,7 +75,7 @@ def build(env_name, agent_name, learner_name, label):
     agent = agent_module.make(posed, narrow(agent_module.Config))
     learner_module = registry.find("learners", learner_name)
     learner = learner_module.make(posed, agent, narrow(learner_module.Config), 2)
-    sizes = train.Config(envs=2, updates=1, batch=2, replay_rows=4, warmup=1)
+    sizes = training.Config(envs=2, updates=1, batch=2, replay_rows=4, warmup=1)
     return trainer.make(posed, agent, learner, sizes)
 
 
@@ -102,7 +102,7 @@ def embedder(env):
     config = dataclasses.replace(narrow(oracle.Config), condition="embedding")
     agent = oracle.make(posed, config)
     learner = svg0.make(posed, agent, narrow(svg0.Config), 1)
-    made = trainer.make(posed, agent, learner, train.Config())
+    made = trainer.make(posed, agent, learner, training.Config())
     return trainer.expert(made, learner.init(jax.random.key(0)).params)
 
 

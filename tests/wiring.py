@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import taskbelief
-from experiments import assembly, command, exam
-from taskbelief import labels, problem, registry, rollout
+from experiments import assembly, command
+from taskbelief import exam, labels, problem, registry, rollout
 from taskbelief.evaluation import Evaluation, References
 from taskbelief.labels import Expert
 from taskbelief.learners import ppo, svg0
@@ -122,6 +122,7 @@ def revealed(env: Env, kind: str) -> Env:
 def dense(env: Env, teach: Teacher | None) -> Teacher:
     """`teach`, or one who is silent, with the environment's dense reward."""
     silent = problem.make(env, dense=True).teacher(labels=False)
+    assert silent is not None
     return silent if teach is None else teach._replace(reward=silent.reward)
 
 

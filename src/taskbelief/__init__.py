@@ -11,15 +11,37 @@ from typing import TYPE_CHECKING, Any
 from taskbelief.registry import environments, make, register
 
 if TYPE_CHECKING:
+    from taskbelief.api import Trained, load, train, train_function
     from taskbelief.checks import check_env
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "check_env", "environments", "make", "register"]
+__all__ = [
+    "Trained",
+    "__version__",
+    "check_env",
+    "environments",
+    "load",
+    "make",
+    "register",
+    "train",
+    "train_function",
+]
 
-_LATER = {"check_env": "taskbelief.checks"}
+_LATER = {
+    "Trained": "api",
+    "check_env": "checks",
+    "load": "api",
+    "train": "api",
+    "train_function": "api",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module 'taskbelief' has no attribute {name!r}")
-    return getattr(importlib.import_module(_LATER[name]), name)
+    try:
+        return getattr(importlib.import_module(f"taskbelief.{_LATER[name]}"), name)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"taskbelief.{name} needs {error.name}: pip install 'taskbelief[train]'"
+        ) from error

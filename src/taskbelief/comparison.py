@@ -34,8 +34,8 @@ def make(
         trained with.
       num: size of the grid of hypotheses, where there are infinitely many tasks.
     """
-    log_prob, divergence = agent.belief_log_prob, problem.label.divergence
-    if log_prob is None or divergence is None:
+    log_prob, known = agent.belief_log_prob, problem.label.exact
+    if log_prob is None or known is None:
         return None
     exact = problem.posterior(num)
 
@@ -64,7 +64,7 @@ def make(
                 """log b(h), [T], of labels [T, ...]."""
                 return log_prob(params["agent"], features, Label(h[:, None]))[:, 0]
 
-            return divergence(exact, beliefs, obs[:-1], learned, key)
+            return known.divergence(exact, beliefs, obs[:-1], learned, key)
 
         by_task = jax.tree.map(
             lambda leaf: jnp.moveaxis(leaf, 1, 0),

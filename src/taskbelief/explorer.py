@@ -14,7 +14,30 @@ import numpy as np
 from taskbelief import posterior, rollout
 from taskbelief.posterior import Belief, Counts
 from taskbelief.rollout import Scripted
-from taskbelief.types import Array, Env, Key, State, Task
+from taskbelief.types import (
+    Array,
+    Env,
+    HasExpert,
+    HasIndependentArms,
+    HasLikelihood,
+    Key,
+    State,
+    Task,
+)
+
+
+def policies(env: Env) -> dict[str, Scripted]:
+    """The reference policies that `env` has, by name."""
+    found = {"random": rollout.uniform_random(env.spec)}
+    if isinstance(env, HasExpert):
+        found["expert"] = rollout.expert(env)
+        if isinstance(env, HasLikelihood):
+            found["explorer"] = explorer(env)
+    if isinstance(env, HasExpert) and isinstance(env, HasIndependentArms):
+        found["thompson"] = thompson(env)
+        found["ucb"] = upper_confidence(env)
+        found["gittins"] = gittins(env)
+    return found
 
 
 def explorer(env: Env, num: int = 1000) -> Scripted:

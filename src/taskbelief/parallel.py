@@ -16,8 +16,16 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 _ROWS = "rows"  # the name of the mesh's one axis
+_CPU_PARTS = 2
 
 Tree = TypeVar("Tree")
+
+
+def usual_parts() -> int:
+    """Into how many parts to deal work out where nobody says: one for each device; on the CPU of
+    a single process always the same, because numbers depend on it."""
+    alone = jax.process_count() == 1 and jax.default_backend() == "cpu"
+    return _CPU_PARTS if alone else jax.device_count()
 
 
 def mesh(devices: Sequence[jax.Device], parts: int) -> Mesh:

@@ -2,7 +2,7 @@
 
 The way of a training batch, from `Trainer.step` to the gradient:
 
-1. train.py: one iteration draws training tasks, and
+1. training.py: one iteration draws training tasks, and
 2. rollout.py plays a meta-episode on each: the environment (envs/) answers to
    `learner.act`, the label's teacher (labels/) labels each step.
 3. replay.py keeps the meta-episodes and gives some back.
@@ -20,11 +20,11 @@ from typing import NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from taskbelief import comparison, evaluation, rollout, train
+from taskbelief import comparison, evaluation, rollout, training
 from taskbelief.evaluation import Evaluation
 from taskbelief.labels import Expert
 from taskbelief.problem import Problem
-from taskbelief.train import TrainState
+from taskbelief.training import TrainState
 from taskbelief.types import (
     Agent,
     AgentInput,
@@ -45,7 +45,7 @@ class Trainer(NamedTuple):
     problem: Problem
     agent: Agent
     learner: Learner
-    sizes: train.Config
+    sizes: training.Config
     init: Callable[[Key], TrainState]
     step: Callable[[TrainState], tuple[TrainState, Metrics]]  # one iteration
     collect: Callable[[Params, Key], Trajectory]  # what an iteration plays
@@ -60,7 +60,7 @@ def make(
     problem: Problem,
     agent: Agent,
     learner: Learner,
-    sizes: train.Config,
+    sizes: training.Config,
     mesh: Mesh | None = None,
 ) -> Trainer:
     """Trains `learner` on the training tasks of `problem`, and says how good it is.
@@ -78,7 +78,7 @@ def make(
     problem.check(learner.needs)
     seen, test = problem.seen(agent.needs), problem.at_test()
     teach = problem.teacher(agent.belief_log_prob is not None, learner.needs.privileged)
-    training = train.make(seen.env, agent, learner, teach, sizes, mesh)
+    loop = training.make(seen.env, agent, learner, teach, sizes, mesh)
     seen_at_test = seen.at_test().env
 
     def play(params: Params, tasks: Task, key: Key) -> Trajectory:
@@ -95,9 +95,9 @@ def make(
         agent=agent,
         learner=learner,
         sizes=sizes,
-        init=training.init,
-        step=training.step,
-        collect=training.collect,
+        init=loop.init,
+        step=loop.step,
+        collect=loop.collect,
         play=play,
         evaluate=evaluation.make(seen_at_test, agent, learner, problem.label.examiner, mesh=mesh),
         compare=comparison.make(test, agent, learner),
@@ -113,7 +113,7 @@ class Length(NamedTuple):
     updates: int  # of the learner, all together
 
 
-def length(problem: Problem, needs: Needs, sizes: train.Config, steps: int) -> Length:
+def length(problem: Problem, needs: Needs, sizes: training.Config, steps: int) -> Length:
     """Of about `steps` agent steps (rounded up to whole iterations) by a learner with `needs`."""
     iteration_steps = sizes.envs * problem.spec.task_steps
     warmup_steps = 0 if needs.on_policy else sizes.warmup * iteration_steps

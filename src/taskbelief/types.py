@@ -358,6 +358,8 @@ class Agent(NamedTuple):
     # features of whole meta-episodes to learn from, where they are not those of acting:
     # (params, inputs [T + 1, B, ...], key) -> features; the same key draws alike
     study: Callable[[Params, AgentInput, Key], Features] | None = None
+    # E[h] under the agent's own belief, [T, B, ...]; of categories their probabilities
+    belief_mean: Callable[[Params, Features], Array] | None = None
     needs: Needs = Needs()
     # params -> [K, D]: what it has learnt of each training task; None: it does not know them
     table: Callable[[Params], Array] | None = None

@@ -60,7 +60,7 @@ def test_labels_that_name_training_tasks_have_no_likelihood_on_others(label, set
 
 def test_evaluations_play_the_environment_as_it_is_at_test(search):
     """For three episodes where training has two; beliefs are compared there too."""
-    played, divergence = jax.eval_shape(search.exam.evaluate, search.placed.like.learner.params)
+    played, divergence = jax.eval_shape(search.evaluate, search.placed.like.learner.params)
     assert played.label_nll.shape == (15, 40)
     assert divergence.shape == (15, 20)  # the first of the hold-out tasks that are played
     assert search.env.spec.episodes_per_task == 3

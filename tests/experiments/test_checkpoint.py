@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import checkpoint
+from taskbelief.runs import Failed, checkpoint
 
 
 class State(NamedTuple):
@@ -91,21 +91,28 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_damaged_one_is_skipped_with_a_warning(run, capsys, damage):
+def test_damaged_one_is_skipped_with_a_warning(run, damage):
     damage(run / "checkpoints" / "20")
-    found = load(run)
+    with pytest.warns(UserWarning, match=f"checkpoint {run}/checkpoints/20 is damaged"):
+        found = load(run)
     assert found is not None
     assert same(found.state, state(10))
-    assert f"warning: checkpoint {run}/checkpoints/20 is damaged" in capsys.readouterr().err
 
 
-def test_all_damaged_ends_the_program(run, capsys):
+def test_a_part_comes_back_alone(run):
+    like = jax.eval_shape(lambda: state(0).params)
+    found = checkpoint.newest_good(run, like, within="params.")
+    assert found is not None and same(found.state, state(20).params)
+    with pytest.raises(Failed, match="does not fit this version"):
+        checkpoint.newest_good(run, {"v": like["w"]}, within="params.")
+
+
+@pytest.mark.filterwarnings("ignore:checkpoint")
+def test_all_damaged(run):
     for number in ("10", "20"):
         truncate(run / "checkpoints" / number)
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(Failed, match="no good checkpoint"):
         load(run)
-    assert end.value.code == 1
-    assert "no good checkpoint" in capsys.readouterr().err
 
 
 def test_half_written_one_is_not_seen(run):

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from experiments import command, config, presets, references
+from experiments import command, references
 from taskbelief import registry
+from taskbelief.runs import config, presets
 
 
 def refusal(capsys, *args) -> str:

@@ -14,7 +14,8 @@ def found(environment):
     """(devices of JAX, parts that work is dealt out to) of a new process."""
     program = (
         "from experiments import devices; devices.from_cores(); import jax;"
-        " print(jax.device_count(), devices.usual_parts())"
+        " from taskbelief import parallel;"
+        " print(jax.device_count(), parallel.usual_parts())"
     )
     without = {name: value for name, value in os.environ.items() if "NUM_CPU_DEVICES" not in name}
     done = subprocess.run(

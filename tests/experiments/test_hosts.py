@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import config, evaluate, run
+from experiments import command, evaluate, run
 from tests.experiments import tiny
 
 UPDATES = 20
@@ -43,13 +43,13 @@ def test_two_processes_train_as_one(tmp_path):
 )
 def test_flags_that_make_no_sense(flags, why, capsys):
     with pytest.raises(SystemExit) as end:
-        config.join(flags)
+        command.join(flags)
     assert end.value.code == 2
     assert why in capsys.readouterr().err
 
 
 def test_a_directory_for_all(capsys):
     with pytest.raises(SystemExit) as end:
-        config.parse([*tiny.NAMES, "--distributed", "True"])
+        command.parse([*tiny.NAMES, "--distributed", "True"])
     assert end.value.code == 2
     assert "a directory that all processes can see" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import taskbelief
-from experiments import exam, references
+from experiments import references
 from taskbelief.evaluation import References
 from tests.toys import HOLDOUT, TRAIN, World
 
@@ -76,10 +76,10 @@ def test_a_run_keeps_what_was_measured_for_it(tmp_path):
     named = dict(zip(("random", "expert", "explorer"), entry, strict=True))
     measured = {"train": named, "holdout": {"random": {"mean": 2.0}, "expert": {"mean": 2.0}}}
     (tmp_path / "references.json").write_text(json.dumps(measured))
-    found = exam.references_of(World(), tmp_path)
+    found = references.of_run(World(), tmp_path)
     assert found == {"train": References(2.0, 10.0, 6.0), "holdout": None}
 
 
 def test_a_run_without_them_measures_and_keeps_them(tmp_path):
-    assert exam.references_of(BANDIT, tmp_path)["holdout"].expert > 60
+    assert references.of_run(BANDIT, tmp_path)["holdout"].expert > 60
     assert json.loads((tmp_path / "references.json").read_text()) == references.references(BANDIT)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
 
+import taskbelief
 from experiments import assembly, command, evaluate, folder, memory, placement, run
 from tests.experiments import tiny
 
@@ -123,6 +124,13 @@ def test_evaluate_repeats_the_last_evaluation(finished, capsys, monkeypatch):
             assert found[name] == pytest.approx(float(last[name]), rel=1e-5)
     assert len(found["params_sha256"]) == 64
     assert found["iteration"] == ITERATIONS
+
+
+def test_a_run_can_be_loaded_from_python(finished):
+    loaded = taskbelief.load(finished)
+    assert evaluate.params_sha256(loaded.params) == sha(finished)
+    with pytest.raises(ValueError, match="has no seed 7"):
+        taskbelief.load(finished, seed=7)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -97,7 +97,8 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made(unoptimised):
+def made(request):
+    request.getfixturevalue("unoptimised")
     return Made()
 
 

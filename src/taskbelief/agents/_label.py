@@ -31,6 +31,7 @@ class Config(_history.Config):
 class Prediction(NamedTuple):
     read: Callable[[Params, Array, Array, list[Array]], Array]
     log_prob: Callable[[Params, Features, Label], Array]
+    mean: Callable[[Params, Features], Array]
     loss: Callable[[Params, Features, Label], tuple[Array, Metrics]]
 
 
@@ -50,9 +51,12 @@ def prediction(
     def log_prob(params: Params, features: Features, label: Label) -> Array:
         return head.log_prob(predict(params, features.belief), label.h)
 
+    def mean(params: Params, features: Features) -> Array:
+        return head.mean(predict(params, features.belief))
+
     def loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
         nll = -jnp.mean(log_prob(params, features, label))
         metrics = _history.bottleneck_metrics(config, features)
         return config.aux_weight * nll, {"belief_nll": nll, **metrics}
 
-    return Prediction(read, log_prob, loss)
+    return Prediction(read, log_prob, mean, loss)

@@ -68,5 +68,13 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
         return core, Features(features, features, memory, price)
 
     stochastic = config.bottleneck_beta > 0
-    learnt = belief.loss, belief.log_prob
-    return Agent(network.init, initial_core, unroll, *learnt, stochastic, needs=config.needs)
+    return Agent(
+        network.init,
+        initial_core,
+        unroll,
+        belief.loss,
+        belief.log_prob,
+        stochastic,
+        belief_mean=belief.mean,
+        needs=config.needs,
+    )

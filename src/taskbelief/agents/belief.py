@@ -94,5 +94,13 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
         return (core, own), Features(features, features, belief, price)
 
     stochastic = config.bottleneck_beta > 0
-    learnt = inferred.loss, inferred.log_prob
-    return Agent(network.init, initial_core, unroll, *learnt, stochastic, needs=config.needs)
+    return Agent(
+        network.init,
+        initial_core,
+        unroll,
+        inferred.loss,
+        inferred.log_prob,
+        stochastic,
+        belief_mean=inferred.mean,
+        needs=config.needs,
+    )

@@ -19,6 +19,15 @@ Learned = Callable[[Array], Array]
 # (exact posterior, its beliefs [T, ...], obs [T, D], learned belief, key)
 # -> KL(exact || learned) in nats, [T]
 Divergence = Callable[[Posterior, Belief, Array, Learned, Key], Array]
+# (exact posterior, its beliefs [T, ...], obs [T, D]) -> E[h] [T, ...], as `LabelHead.mean` has it
+Expected = Callable[[Posterior, Belief, Array], Array]
+
+
+class Exact(NamedTuple):
+    """What the exact posterior says of a label."""
+
+    divergence: Divergence
+    expected: Expected
 
 
 class LabelKind(NamedTuple):
@@ -30,7 +39,7 @@ class LabelKind(NamedTuple):
     # the true task's label, where it depends on nothing but the moment: an oracle can be told it
     momentary: Momentary | None
     names_training_task: bool = False  # means nothing on any other task
-    divergence: Divergence | None = None  # None: nothing exact to compare a belief with
+    exact: Exact | None = None  # None: there is nothing exact to compare a belief with
 
 
 class Expert(NamedTuple):
@@ -47,11 +56,11 @@ def of_the_moment(
     say: Momentary,
     *,
     names_training_task: bool = False,
-    divergence: Divergence | None = None,
+    exact: Exact | None = None,
 ) -> LabelKind:
     """A label that depends on nothing but the moment, in training as at evaluation."""
     always = teacher(say)
-    return LabelKind(spec, always, always, say, names_training_task, divergence)
+    return LabelKind(spec, always, always, say, names_training_task, exact)
 
 
 def teacher(say: Momentary) -> Teacher:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taskbelief import labels
-from taskbelief.labels import Expert, LabelKind, _divergence
+from taskbelief.labels import Expert, LabelKind, _exact
 from taskbelief.types import Env, HasGoal
 
 
@@ -22,5 +22,5 @@ def make(env: Env, expert: Expert | None = None) -> LabelKind:
     return labels.of_the_moment(
         env.spec.goal,
         lambda key, obs, state, task: env.goal(obs, task),
-        divergence=_divergence.of_goals(env),
+        exact=_exact.of_goals(env),
     )

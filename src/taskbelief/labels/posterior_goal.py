@@ -9,7 +9,7 @@ consequence is that no task outside it exists.
 from __future__ import annotations
 
 from taskbelief import labels, posterior
-from taskbelief.labels import Expert, LabelKind, _divergence
+from taskbelief.labels import Expert, LabelKind, _exact
 from taskbelief.posterior import Belief
 from taskbelief.types import AgentInput, Array, Env, Key, State, Task, Teacher, goal
 
@@ -38,5 +38,5 @@ def make(env: Env, expert: Expert | None = None) -> LabelKind:
         teacher=Teacher(draw, exact.init, exact.update),
         examiner=labels.teacher(of_this_task),
         momentary=of_this_task,
-        divergence=_divergence.of_goals(env),
+        exact=_exact.of_goals(env),
     )

@@ -1,4 +1,4 @@
-"""How a learned belief is compared with the exact posterior, by what the label is."""
+"""What the exact posterior says of a label, and how a learned belief is compared with it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from taskbelief.labels import Divergence, Learned
+from taskbelief.labels import Exact, Learned
 from taskbelief.posterior import Belief, Posterior
 from taskbelief.types import (
     Array,
@@ -26,23 +26,29 @@ from taskbelief.types import (
 _SAMPLES = 8
 
 
-def of_tasks(env: Env) -> Divergence | None:
+def of_tasks(env: Env) -> Exact | None:
     """For labels that describe the task."""
     if not isinstance(env, HasLikelihood):
         return None
+
+    def expected(exact: Posterior, beliefs: Belief, obs: Array) -> Array:
+        del obs
+        return jax.vmap(exact.mean)(beliefs)
+
     if isinstance(env, HasIndependentArms):
-        return partial(_over_draws, env)
+        return Exact(partial(_over_draws, env), expected)
 
     def labels(exact: Posterior, obs: Array) -> Array:
         assert exact.labels is not None
         return jnp.broadcast_to(exact.labels, (len(obs), *exact.labels.shape))
 
-    return partial(_over_hypotheses, env.spec.task, labels)
+    return Exact(partial(_over_hypotheses, env.spec.task, labels), expected)
 
 
-def of_goals(env: Env) -> Divergence | None:
+def of_goals(env: Env) -> Exact | None:
     """For labels that say what to head for."""
-    if not isinstance(env, HasLikelihood):
+    # P(best arm) of independent arms has no closed form
+    if not isinstance(env, HasLikelihood) or isinstance(env, HasIndependentArms):
         return None
     per_task = jax.vmap(goal(env), in_axes=(None, 0))
     family = env.spec.goal
@@ -50,13 +56,16 @@ def of_goals(env: Env) -> Divergence | None:
     def labels(exact: Posterior, obs: Array) -> Array:
         return jax.vmap(per_task, in_axes=(0, None))(obs, exact.tasks)
 
+    def expected(exact: Posterior, beliefs: Belief, obs: Array) -> Array:
+        goals = labels(exact, obs)
+        if isinstance(family, Categories):
+            goals = jax.nn.one_hot(goals, family.classes)
+        return jnp.einsum("tk,tk...->t...", jnp.exp(beliefs.log_probs), goals)
+
     if isinstance(family, Reals):
-        return partial(_over_hypotheses, family, labels)
-    # P(best arm) of independent arms has no closed form
-    if isinstance(env, HasIndependentArms):
-        return None
+        return Exact(partial(_over_hypotheses, family, labels), expected)
     if isinstance(family, Categories) and family.places == 1:
-        return partial(_over_classes, family.classes, labels)
+        return Exact(partial(_over_classes, family.classes, labels), expected)
     return None
 
 

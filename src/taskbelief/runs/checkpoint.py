@@ -13,7 +13,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from experiments import hosts, stop
+from taskbelief.runs import Failed, hosts
 
 # orbax reports every step of a save, and prints the traceback of what it then raises anyway
 logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -71,49 +72,74 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name), reverse=True)
 
 
-def newest_good(run: Path, like: Any) -> Checkpoint | None:
+def newest_good(
+    run: Path, like: Any, within: str = "", warn: Callable[[str], None] = warnings.warn
+) -> Checkpoint | None:
     """The newest checkpoint that is whole; None: there is none at all.
-
-    Warns about damaged ones. Ends the program where all are damaged.
 
     Args:
       run: the run's directory.
       like: the pytree to restore, as shapes and types, with shardings where they matter.
+      within: where `like` is in the state that was saved, "0.learner.params."; "": all of it.
+      warn: is told of damaged ones.
+
+    Raises:
+      Failed: all are damaged, or of another version.
     """
-    found = next(good(run, like), None)
+    found = next(good(run, like, within, warn), None)
     if found is None and (num := len(checkpoints(run))):
-        stop.failed(f"no good checkpoint in {run / 'checkpoints'}: all {num} are damaged")
+        raise Failed(f"no good checkpoint in {run / 'checkpoints'}: all {num} are damaged")
     return found
 
 
-def good(run: Path, like: Any) -> Iterator[Checkpoint]:
+def good(
+    run: Path, like: Any, within: str = "", warn: Callable[[str], None] = warnings.warn
+) -> Iterator[Checkpoint]:
     """Those that are whole, newest first, each read when it is asked for; warns about others."""
     for path in checkpoints(run):
         damage = _damage(path)
         if damage:
-            stop.warn(f"checkpoint {path} is damaged ({damage}): trying the one before")
+            warn(f"checkpoint {path} is damaged ({damage}): trying the one before")
             continue
         about = json.loads((path / "about.json").read_text())
-        yield Checkpoint(_restore(path, like), about, path)
+        yield Checkpoint(_restore(path, like, within), about, path)
 
 
-def _restore(path: Path, like: Any) -> Any:
+def _restore(path: Path, like: Any, within: str) -> Any:
     shapes = jax.eval_shape(_arrays, like)
     target = {}
     for name, leaf in zip(_names(like), jax.tree.leaves(like), strict=True):
         where = leaf.sharding or _here()
-        target[name] = jax.ShapeDtypeStruct(shapes[name].shape, shapes[name].dtype, sharding=where)
-    with ocp.StandardCheckpointer() as checkpointer:
-        try:
-            arrays = checkpointer.restore(path.resolve() / "state", target)
-        except (ValueError, KeyError) as error:
-            stop.failed(f"checkpoint {path} does not fit this version: {_reason(error)}")
+        target[within + name] = jax.ShapeDtypeStruct(
+            shapes[name].shape, shapes[name].dtype, sharding=where
+        )
+    try:
+        arrays = (_read_part if within else _read)(path.resolve() / "state", target)
+    except (ValueError, KeyError) as error:
+        raise Failed(f"checkpoint {path} does not fit this version: {_reason(error)}") from error
     leaves, structure = jax.tree.flatten(like)
-    restored = [arrays[name] for name in _names(like)]
+    restored = [arrays[within + name] for name in _names(like)]
     return structure.unflatten(
         jax.random.wrap_key_data(array) if _is_key(leaf) else array
         for array, leaf in zip(restored, leaves, strict=True)
     )
+
+
+def _read(state: Path, target: dict[str, Any]) -> dict[str, Any]:
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(state, target)
+
+
+def _read_part(state: Path, target: dict[str, Any]) -> dict[str, Any]:
+    """Of what was saved, `target` alone."""
+    where = ocp.checkpoint_utils.construct_restore_args(target)
+    part = ocp.args.PyTreeRestore(item=target, restore_args=where, partial_restore=True)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        saved = checkpointer.metadata(state).item_metadata.tree
+        for name, leaf in target.items():  # orbax would make up what is not there
+            if name not in saved or saved[name].shape != leaf.shape:
+                raise ValueError(f"it holds no {name} of shape {leaf.shape}")
+        return checkpointer.restore(state, args=part)
 
 
 def _arrays(state: Any) -> dict[str, Any]:

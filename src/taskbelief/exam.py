@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import references
-from experiments.placement import Placement
-from taskbelief import evaluation, parallel, rollout
+from taskbelief import evaluation, explorer, rollout
 from taskbelief.evaluation import Evaluation, References
+from taskbelief.rollout import Scripted
 from taskbelief.trainer import Trainer
-from taskbelief.types import Array, Env, Params, Task
+from taskbelief.types import Array, Env, Key, Params, Task
 
 SPLITS = ("train", "holdout")
 
@@ -24,15 +21,17 @@ SPLITS = ("train", "holdout")
 class Exam(NamedTuple):
     tasks: Task  # [K, ...]: of the training set, then of the hold-out set
     train_tasks: int  # how many of them are of the training set
-    evaluate: Any  # (params) -> (Evaluation of `tasks`, KL [T, K] or None), jitted, for all seeds
+    # params -> (Evaluation of `tasks`, KL [T, K] or None)
+    evaluate: Callable[[Params], tuple[Evaluation, Array | None]]
 
-    @property
-    def holdout(self) -> Task:
-        """[K, ...]"""
-        return jax.tree.map(lambda leaf: leaf[self.train_tasks :], self.tasks)
+    def of(self, split: str) -> Task:
+        """The tasks of the set "train" or "holdout"."""
+        at = self.train_tasks
+        cut = slice(0, at) if split == "train" else slice(at, None)
+        return jax.tree.map(lambda leaf: leaf[cut], self.tasks)
 
 
-def make(trainer: Trainer, where: Placement, num_tasks: int, belief_tasks: int) -> Exam:
+def make(trainer: Trainer, num_tasks: int, belief_tasks: int) -> Exam:
     """At most `num_tasks` tasks of each set; on at most `belief_tasks` of the hold-out set, 0 for
     none, the belief is compared with the exact posterior."""
     env = trainer.problem.env
@@ -47,33 +46,30 @@ def make(trainer: Trainer, where: Placement, num_tasks: int, belief_tasks: int) 
         divergence = None if compare is None else compare(params, params, compared, compare_key)
         return trainer.evaluate(params, tasks, play_key), divergence
 
-    whole = jax.jit(where.per_seed(evaluate), out_shardings=parallel.everywhere(where.mesh))
-    return Exam(tasks, rollout.batch_size(sets[0]), whole)
+    return Exam(tasks, rollout.batch_size(sets[0]), evaluate)
 
 
-def references_of(env: Env, run: Path) -> dict[str, References | None]:
-    """For each task set, what to measure an agent against; None where `env` has no expert, or
-    one that earns no more than chance.
+def mean_returns(env: Env, tasks: Task) -> dict[str, float]:
+    """Of the policies that scores refer to, as far as `env` has them, on `tasks`, by name."""
 
-    Measured once for a run and kept in its references.json.
-    """
-    path = run / "references.json"
-    if path.exists():
-        measured = json.loads(path.read_text())
-    else:
-        measured = references.references(env)
-        if jax.process_index() == 0:
-            new = path.with_suffix(".new")
-            new.write_text(json.dumps(measured, indent=1, default=str) + "\n")
-            os.replace(new, path)
+    def mean(policy: Scripted) -> float:
+        @jax.jit
+        def returns(tasks: Task, key: Key) -> Array:
+            return rollout.collect_scripted(env, tasks, key, policy).reward.sum(axis=0)
 
-    def of(split: str) -> References | None:
-        mean = {name: entry["mean"] for name, entry in measured[split].items()}
-        if "expert" not in mean or mean["expert"] <= mean["random"]:
-            return None
-        return References(mean["random"], mean["expert"], mean.get("explorer"))
+        return float(np.mean(np.asarray(returns(tasks, jax.random.key(0)), np.float64)))
 
-    return {split: of(split) for split in SPLITS}
+    found = explorer.policies(env)
+    wanted = ("random", "expert", "explorer")
+    return {name: mean(found[name]) for name in wanted if name in found}
+
+
+def references(means: dict[str, float]) -> References | None:
+    """What to measure an agent against, from mean returns by name; None where there is no expert,
+    or one that earns no more than chance: returns then stand for scores."""
+    if "expert" not in means or means["expert"] <= means["random"]:
+        return None
+    return References(means["random"], means["expert"], means.get("explorer"))
 
 
 def scores(

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from taskbelief import replay, train
+from taskbelief import replay, training
 from tests import toys
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -21,10 +21,10 @@ def program(on_policy=False, **sizes):
     settings = {
         "envs": ENVS, "updates": UPDATES, "batch": BATCH, "replay_rows": 12, "warmup": WARMUP,
     }  # fmt: skip
-    config = train.Config(**settings | sizes)
+    config = training.Config(**settings | sizes)
     updates = 1 if on_policy else config.updates
     learner = toys.learner(config.envs if on_policy else config.batch, 3 * updates, on_policy)
-    made = train.make(toys.World(), toys.agent(), learner, toys.teacher(), config)
+    made = training.make(toys.World(), toys.agent(), learner, toys.teacher(), config)
 
     @jax.jit
     def run(seed):

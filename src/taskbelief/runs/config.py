@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import devices, presets, stop
-from taskbelief import registry, train
+from taskbelief import parallel, registry, training
+from taskbelief.runs import Refused, presets
+from taskbelief.types import Env
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class RunConfig:
     env: Any  # the environment's dataclass of settings
     agent: Any  # the agent's Config
     learner: Any  # the learner's Config
-    train: train.Config
+    train: training.Config
     preset: str = "cpu"
     """sizes and hyperparameters: cpu or paper (default: cpu on a CPU, paper elsewhere)"""
     label: str = "description"
@@ -59,34 +61,81 @@ class RunConfig:
     posterior (KL in nats per step); 0: none"""
 
 
-_GROUPS = ("env", "agent", "learner", "train")
+GROUPS = ("env", "agent", "learner", "train")
 
 
-def default(env: str, agent: str, learner: str, size: str) -> RunConfig:
-    """The preset `size` for this combination.
+def default(env: str | Env, agent: str, learner: str, size: str) -> RunConfig:
+    """The preset `size` for this combination; an environment that is made already stays as it is.
 
     Raises:
       ValueError: an unknown name, or a departure that fits no field.
     """
+    name = env if isinstance(env, str) else registry.name_of(env)
     groups = {
-        "env": registry.factory(env),
+        "env": registry.factory(env) if isinstance(env, str) else lambda **_: env,
         "agent": registry.find("agents", agent).Config,
         "learner": registry.find("learners", learner).Config,
-        "train": train.Config,
+        "train": training.Config,
         "": lambda **fields: fields,
     }
     settings: dict[str, dict[str, object]] = {group: {} for group in groups}
-    for flag, value in presets.departures(size, env, agent, learner).items():
+    for flag, value in presets.departures(size, name, agent, learner).items():
         group, _, field = flag.rpartition(".")
         settings[group][field] = value
-    settings["train"].setdefault("shards", devices.usual_parts())
+    settings["train"].setdefault("shards", parallel.usual_parts())
     made = {group: build(**settings[group]) for group, build in groups.items()}
-    return RunConfig(env, agent, learner, preset=size, **made.pop(""), **made)
+    return RunConfig(name, agent, learner, preset=size, **made.pop(""), **made)
+
+
+def unknown(what: str, name: str, choices: Sequence[str]) -> str:
+    """A sentence with the nearest of `choices`."""
+    near = difflib.get_close_matches(name, choices, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"unknown {what} {name!r}: choose from {', '.join(choices)}{hint}"
 
 
 def uses_label(agent: str) -> bool:
     """Whether labels mean anything to the agent of that name."""
     return registry.find("agents", agent).Config().needs.label
+
+
+def label_in_use(config: RunConfig) -> str:
+    """The kind of label: oracles that learn embeddings are told the index, whatever is asked."""
+    return config.agent.needs.only_label or config.label
+
+
+def check(config: RunConfig) -> None:
+    """Refuses what the types alone allow.
+
+    Raises:
+      Refused: one sentence that names the flag, its value and what it must be.
+    """
+    if config.agent.needs.revealed and config.expert:
+        raise Refused(f"--expert {config.expert}: an oracle needs no expert; drop it")
+    if config.label == "task_embedding" and not config.expert:
+        raise Refused(
+            "--label task_embedding needs --expert RUN: a run of --agent oracle"
+            " --condition embedding on this environment"
+        )
+    if config.expert and config.label not in ("expert_action", "task_embedding"):
+        raise Refused(
+            f"--expert goes with --label expert_action or task_embedding, not {config.label}"
+        )
+    counts = ("steps", "rows", "evaluation_tasks", "num_seeds")
+    sizes = {name: getattr(config, name) for name in counts}
+    sizes |= {f"train.{name}": value for name, value in dataclasses.asdict(config.train).items()}
+    for name, value in sizes.items():
+        if value < 1:
+            raise Refused(f"--{name} {value}: must be at least 1")
+    for name in ("seed", "evaluations", "belief_tasks"):
+        if getattr(config, name) < 0:
+            raise Refused(f"--{name} {getattr(config, name)}: must not be negative")
+    made, rows = config.train.envs, config.train.replay_rows
+    if rows % made or rows < made * config.train.warmup:
+        raise Refused(
+            f"--train.replay_rows {rows}: must be a multiple of --train.envs {made} and hold"
+            f" --train.warmup {config.train.warmup} times as many"
+        )
 
 
 # ---- to and from a run's config.json ----------------------------------------------
@@ -106,7 +155,7 @@ def from_json(values: Mapping[str, Any]) -> RunConfig:
     values = dict(values)
     names = values["env_name"], values["agent_name"], values["learner_name"]
     start = default(*names, values["preset"])
-    for group in _GROUPS:
+    for group in GROUPS:
         values[group] = type(getattr(start, group))(
             **_untuple(getattr(start, group), values[group])
         )
@@ -114,14 +163,18 @@ def from_json(values: Mapping[str, Any]) -> RunConfig:
 
 
 def load(run: Path) -> RunConfig:
-    """The config of the run in directory `run`; ends the program where there is none."""
+    """The config of the run in directory `run`.
+
+    Raises:
+      Refused: there is none, or one of another version.
+    """
     path = run / "config.json"
     if not path.is_file():
-        stop.wrong_usage(f"{run} is not a run: it has no config.json")
+        raise Refused(f"{run} is not a run: it has no config.json")
     try:
         return from_json(json.loads(path.read_text())["config"])
     except (ValueError, TypeError, KeyError) as error:
-        stop.wrong_usage(f"{path} is no config of this version: {error}")
+        raise Refused(f"{path} is no config of this version: {error}") from error
 
 
 def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:

@@ -1,0 +1,325 @@
+"""Training, loading and playing agents from Python.
+
+    trained = taskbelief.train("bandit", agent="belief", steps=100_000, hidden=32)
+    trained.save("mine")
+    taskbelief.load("mine").evaluate()["eval/holdout/score"]
+
+What the command line refuses raises ValueError here, with the same sentence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from taskbelief import exam, posterior, rollout, types
+from taskbelief.runs import Failed, Refused, config, parts
+from taskbelief.runs.config import RunConfig
+from taskbelief.trainer import Trainer
+from taskbelief.training import TrainState
+from taskbelief.types import (
+    AgentInput,
+    Array,
+    Core,
+    Env,
+    HasLikelihood,
+    Key,
+    Metrics,
+    Params,
+    State,
+    Task,
+    Teacher,
+)
+
+_PARAMS = "params.npz"  # beside config.json: a saved agent
+
+
+class Progress(NamedTuple):
+    """How far training is."""
+
+    env_steps: int  # agent steps taken
+    total_steps: int
+    metrics: dict[str, float]  # means over the iterations since the last report
+
+
+class Rollout(NamedTuple):
+    """A meta-episode on each of B tasks, time-major."""
+
+    state: State  # [T, B, ...]: of the environment, as each action met it
+    obs: Array  # [T, B, D]: what the agent saw then
+    action: Array  # [T, B, ...]
+    reward: Array  # [T, B]
+    belief: Array | None  # [T, B, ...]: the expected label; None: the agent has no belief
+    posterior: Array | None  # [T, B, ...]: the same under the exact posterior, where there is one
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An agent with its parameters. Its actions are deterministic."""
+
+    config: RunConfig
+    trainer: Trainer
+    params: Params
+
+    @property
+    def env(self) -> Env:
+        """The environment that it is evaluated in."""
+        return types.at_test(self.trainer.problem.env)
+
+    def initial_core(self, batch: int) -> Core:
+        """The zero memory of `batch` meta-episodes."""
+        return self.trainer.agent.initial_core(batch)
+
+    def act(self, core: Core, inputs: AgentInput) -> tuple[Core, Array]:
+        """(core, actions [B, ...]) for inputs [1, B, ...]."""
+        core, action, _ = self.trainer.learner.act(self.params, core, inputs, None)
+        return core, action
+
+    def evaluate(self) -> dict[str, float]:
+        """Scores on the training and the hold-out tasks, named as in a run's metrics.csv; returns
+        where the environment has no expert."""
+        chosen, trainer = self.config, self.trainer
+        asked = exam.make(trainer, chosen.evaluation_tasks, chosen.belief_tasks)
+        known = {
+            split: exam.references(exam.mean_returns(self.env, asked.of(split)))
+            for split in exam.SPLITS
+        }
+        found = jax.device_get(jax.jit(asked.evaluate)(self.params))
+        return exam.scores(trainer, asked, known, found)
+
+    def rollout(self, tasks: Task, key: Key) -> Rollout:
+        """Plays `tasks`, [B, ...], with what the agent and the exact posterior make of them."""
+        return jax.jit(self._rollout)(self.params, tasks, key)
+
+    def _rollout(self, params: Params, tasks: Task, key: Key) -> Rollout:
+        trainer, problem = self.trainer, self.trainer.problem.at_test()
+        agent, seen = trainer.agent, problem.seen(trainer.agent.needs)
+        core = agent.initial_core(rollout.batch_size(tasks))
+        played = rollout.collect(
+            seen.env,
+            tasks,
+            key,
+            lambda core, inputs, _: trainer.learner.act(params, core, inputs, None),
+            core,
+            Teacher(lambda memory, key, inputs, state, task: (memory, state)),
+        )
+        inputs = jax.tree.map(lambda leaf: leaf[:-1], played.inputs)
+        belief = None
+        if agent.belief_mean is not None:
+            features = agent.unroll(params["agent"], core, inputs, None)[1]
+            belief = agent.belief_mean(params["agent"], features)
+        known = None
+        if problem.label.exact is not None and isinstance(problem.env, HasLikelihood):
+            known = _known(problem.env, problem.label.exact.expected, played)
+        states = played.label.h
+        return Rollout(states, inputs.obs, played.action, played.reward, belief, known)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the agent into the directory `path`, for `load`.
+
+        Raises:
+          Refused: the directory exists and is not empty.
+        """
+        folder = Path(path)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise Refused(f"{folder} exists and is not empty")
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {"config": config.to_json(self.config)}
+        (folder / "config.json").write_text(json.dumps(record, indent=1) + "\n")
+        named = {name: np.asarray(leaf) for name, leaf in _named(self.params).items()}
+        np.savez(folder / _PARAMS, **named)  # type: ignore[arg-type]
+
+
+def _known(env: Env, expected: Callable, played: types.Trajectory) -> Array:
+    """E[label] under the exact posterior, [T, B, ...]; one meta-episode at a time."""
+    exact = posterior.make(env, 500)
+
+    def one(xs: tuple[Array, Array, Array]) -> Array:
+        obs, action, reward = xs
+        obs = obs[:, : env.spec.obs_dim]  # an oracle's go on with the label
+        beliefs = posterior.along(exact, obs, action, reward)
+        beliefs = jax.tree.map(lambda leaf: leaf[:-1], beliefs)
+        return expected(exact, beliefs, obs[:-1])
+
+    history = played.inputs.obs, played.action, played.reward
+    by_task = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), history)
+    return jnp.moveaxis(jax.lax.map(one, by_task), 0, 1)
+
+
+# ---- training ---------------------------------------------------------------------
+
+
+def train(
+    env: str | Env,
+    agent: str = "belief",
+    learner: str = "svg0",
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+    preset: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    **settings: Any,
+) -> Trained:
+    """Trains an agent; the same arguments give the same bits.
+
+    Args:
+      env: a name (its own file's, a registered one, "package.module:Class") or an environment.
+      agent, learner: their names.
+      steps: agent steps, all together; None: as the preset has it.
+      seed: of everything random.
+      preset: "cpu" or "paper"; None: cpu on a CPU, paper elsewhere.
+      progress: is called after each part of training, `rows` times (200).
+      settings: any flag of the command line, by its whole name (`**{"agent.hidden": 8}`) or by
+        its last part where that is clear (`hidden=8`, `label="expert_goal"`, `envs=16`).
+
+    Raises:
+      ValueError: something unknown, or parts that do not fit together, in one sentence.
+    """
+    chosen = configure(env, agent, learner, steps=steps, seed=seed, preset=preset, **settings)
+    made, length = parts.build(chosen)
+    state = jax.jit(made.init)(jax.random.key(seed))
+    total = length.warmup_steps + length.iterations * length.iteration_steps
+    advance = jax.jit(_advance(made), donate_argnums=0)
+    ends = np.unique(np.round(np.linspace(0, length.iterations, chosen.rows + 1)).astype(int))
+    for start, end in itertools.pairwise(ends):
+        state, sums = advance(state, np.asarray(end - start, np.int32))
+        if progress is not None:
+            means = {name: float(value) / int(end - start) for name, value in sums.items()}
+            progress(Progress(int(state.env_steps), total, means))
+    return Trained(chosen, made, state.learner.params)
+
+
+def _advance(made: Trainer) -> Callable[[TrainState, Array], tuple[TrainState, Metrics]]:
+    """(state, num) -> (state, sums of metrics) of `num` iterations."""
+
+    def advance(state: TrainState, num: Array) -> tuple[TrainState, Metrics]:
+        shapes = jax.eval_shape(made.step, state)[1]
+        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+        def body(_: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            state, metrics = made.step(carry[0])
+            return state, jax.tree.map(jnp.add, carry[1], metrics)
+
+        return jax.lax.fori_loop(0, num, body, (state, zero))
+
+    return advance
+
+
+def train_function(
+    env: str | Env, agent: str = "belief", learner: str = "svg0", **settings: Any
+) -> Callable[[Key], tuple[Params, Metrics]]:
+    """Training as a pure function, to be jitted, and vmapped over seeds.
+
+    Args: as of `train`.
+
+    Returns:
+      key -> (parameters, metrics [iterations] each).
+    """
+    made, length = parts.build(configure(env, agent, learner, **settings))
+
+    def run(key: Key) -> tuple[Params, Metrics]:
+        state, metrics = jax.lax.scan(
+            lambda state, _: made.step(state), made.init(key), length=length.iterations
+        )
+        return state.learner.params, metrics
+
+    return run
+
+
+def configure(
+    env: str | Env,
+    agent: str = "belief",
+    learner: str = "svg0",
+    *,
+    preset: str | None = None,
+    **settings: Any,
+) -> RunConfig:
+    """The config of a training: a preset, with `settings` (see `train`) in place of its own.
+
+    Raises:
+      ValueError: something unknown, or values that make no sense.
+    """
+    if preset is None:
+        preset = "cpu" if jax.default_backend() == "cpu" else "paper"
+    chosen = config.default(env, agent, learner, preset)
+    for name, value in settings.items():
+        if value is not None:
+            chosen = _with(chosen, name, value)
+    if chosen.num_seeds > 1 or chosen.replay_memory:
+        raise Refused(
+            "num_seeds and replay_memory are the command line's: vmap train_function over keys,"
+            " and set replay_rows"
+        )
+    config.check(chosen)
+    return chosen
+
+
+def _with(chosen: RunConfig, name: str, value: Any) -> RunConfig:
+    groups = {group: getattr(chosen, group) for group in config.GROUPS}
+    own = ("env_name", "agent_name", "learner_name", "preset", *groups)
+    flags = [field.name for field in dataclasses.fields(chosen) if field.name not in own]
+    whole = {
+        f"{group}.{field.name}": group
+        for group, settings in groups.items()
+        for field in dataclasses.fields(settings)
+    }
+    matching = [flag for flag in (*flags, *whole) if name in (flag, flag.rpartition(".")[2])]
+    if len(matching) != 1:
+        raise Refused(
+            f"unclear setting {name!r}: choose from {', '.join(matching)}"
+            if matching
+            else config.unknown("setting", name, [*flags, *(w.rpartition(".")[2] for w in whole)])
+        )
+    (flag,) = matching
+    if flag in flags:
+        return dataclasses.replace(chosen, **{flag: value})
+    group, _, field = flag.rpartition(".")
+    return dataclasses.replace(
+        chosen, **{group: dataclasses.replace(groups[group], **{field: value})}
+    )
+
+
+# ---- loading ----------------------------------------------------------------------
+
+
+def load(path: str | os.PathLike, seed: int | None = None) -> Trained:
+    """A saved agent, or one that the command line has trained, from its newest good checkpoint.
+
+    Args:
+      path: directory of the agent or of the run.
+      seed: which of a run's seeds; None: the first.
+
+    Raises:
+      ValueError: there is neither, or one of another version.
+      RuntimeError: the run's checkpoints are damaged, or there is none yet.
+    """
+    folder = Path(path)
+    chosen = config.load(folder)
+    made = parts.build(dataclasses.replace(chosen, num_seeds=1)).trainer
+    seed = chosen.seed if seed is None else seed
+    own = dataclasses.replace(chosen, seed=seed, num_seeds=1)
+    if not (folder / _PARAMS).exists():
+        return Trained(own, made, parts.params(folder, chosen, made, seed))
+    like = jax.eval_shape(made.learner.init, jax.eval_shape(jax.random.key, 0)).params
+    with np.load(folder / _PARAMS) as saved:
+        for name, leaf in _named(like).items():
+            if name not in saved or saved[name].shape != leaf.shape:
+                raise Failed(f"{folder} holds no agent of this version: {name} is missing")
+        leaves = [jnp.asarray(saved[name]) for name in _named(like)]
+    return Trained(own, made, jax.tree.structure(like).unflatten(leaves))
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    """{name: leaf}"""
+    paths = jax.tree.flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}
