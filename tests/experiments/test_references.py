@@ -46,7 +46,7 @@ def test_each_set_is_measured_by_its_own_tasks(monkeypatch):
 def test_they_are_measured_as_at_test():
     measured = references.references(World(episodes=2, help=True))
     assert measured["settings"] == dataclasses.asdict(World(episodes=2))
-    assert measured["env"] == "toys"
+    assert measured["env"] == "tests.toys:World"
 
 
 def test_which_policies_there_are():
