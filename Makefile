@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint
+.PHONY: run test lint mutants
 
 run: .venv/ready
 	$(BIN)/python -m experiments.run --env numpad --agent aux_head
 
 test: .venv/ready
 	$(BIN)/python -m pytest
+
+# Faults of one line that tests must notice: most of an hour.
+mutants: .venv/ready
+	$(BIN)/python -m tests.mutants
 
 lint: .venv/ready
 	$(BIN)/ruff check .

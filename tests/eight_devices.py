@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from taskbelief import parallel, registry, training
-from tests.test_agents import small
+from tests.wiring import small
 
 UPDATES = 20
 

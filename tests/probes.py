@@ -8,9 +8,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from taskbelief import problem, registry, trainer, training
-from taskbelief.learners import svg0
+from taskbelief import problem, trainer, training
+from taskbelief.learners import ppo, svg0
+from taskbelief.trainer import Trainer
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
+from tests import wiring
 
 
 class Task(NamedTuple):
@@ -111,35 +113,59 @@ class Memory(Probe):
 
 @dataclass(frozen=True)
 class TaskReset(Probe):
-    """Never shows the sign; the first episode's reward tells it, the second pays for it.
+    """Never shows the sign: is it kept over the end of an episode?
 
-    Kept over the episode's end it pays; kept over the task's end it misleads.
+    The reward of an episode's first step tells it, and the second episode's first step pays for
+    knowing it. Between them lies a step that pays best for doing nothing, so that the previous
+    action and reward, which the agent sees, say nothing when the second episode starts.
     """
 
+    steps: int = 2
     episodes: int = 2
 
     def pay(self, elapsed, action, task):
-        return 1.0 - jnp.square(action - 0.7 * task.sign)
+        return 1.0 - jnp.square(action - jnp.where(elapsed == 0, 0.7 * task.sign, 0.0))
 
 
-def assemble(env, agent_name: str, learner_config=None, train_config=None):
-    """(agent, learner, Trainer) at the size of a probe."""
-    learner_config = learner_config or svg0.Config(
-        gamma=0.9, learning_rate=3e-3, learning_rate_end=1.0, entropy_end=-1.0, target_rate=0.05
-    )
-    train_config = train_config or training.Config(
-        envs=16, updates=8, batch=32, replay_rows=512, warmup=2
-    )
-    module = registry.find("agents", agent_name)
+def build(env, agent_name: str, learner_name: str) -> Trainer:
+    """At the size of a probe. The agent "toy" has no memory: its features are what it sees."""
     posed = problem.make(env)
-    agent = module.make(posed, module.Config(hidden=16, encoder=16))
-    learner = svg0.make(posed, agent, learner_config, 1000)
-    return agent, learner, trainer.make(posed, agent, learner, train_config)
+    if agent_name == "toy":
+        agent = wiring.toy()
+    else:
+        agent = wiring.make_agent(agent_name, posed, hidden=16, encoder=16)
+    if learner_name == "svg0":
+        config = svg0.Config(
+            gamma=0.9,
+            learning_rate=3e-3,
+            learning_rate_end=1.0,
+            entropy_end=-1.0,
+            target_rate=0.05,
+            actor_hidden=32,
+            critic_hidden=32,
+            privileged=False,
+        )
+        learner = svg0.make(posed, agent, config, 1000)
+        sizes = training.Config(envs=16, updates=8, batch=32, replay_rows=512, warmup=2)
+    else:
+        on_policy = ppo.Config(
+            gamma=0.9,
+            learning_rate=3e-3,
+            learning_rate_end=1.0,
+            entropy_cost=0.0,
+            actor_hidden=32,
+            critic_hidden=32,
+            minibatches=2,
+            privileged=False,
+        )
+        learner = ppo.make(posed, agent, on_policy, 1000)
+        sizes = training.Config(envs=64)
+    return trainer.make(posed, agent, learner, sizes)
 
 
-def learn(env, agent_name: str, iterations: int):
+def learn(env, agent_name: str, learner_name: str, iterations: int):
     """Trains; returns (deterministic trajectory on both signs, metrics of the last iteration)."""
-    _, _, trained = assemble(env, agent_name)
+    trained = build(env, agent_name, learner_name)
 
     @jax.jit
     def run(key):

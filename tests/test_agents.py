@@ -1,210 +1,618 @@
-"""Contracts of every agent: step equals sequence, resets, and a label that cannot leak."""
-
-import dataclasses
+"""What every agent makes of a history: step equals sequence, what its features are made of, who
+learns from what, and what its own losses cost."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
-import taskbelief
-from taskbelief import posterior, problem, registry, rollout
-from taskbelief.learners import ppo, svg0
+from taskbelief import posterior, problem
+from taskbelief.agents import _history, pearl
+from taskbelief.envs.bandit import Bandit
+from taskbelief.envs.sparse_navigation import SparseNavigation
+from taskbelief.learners import ppo
 from taskbelief.networks import cores
+from taskbelief.types import AgentInput, Categories, Discrete, Label, Probabilities, Reals
+from tests.wiring import (
+    BATCH,
+    make_agent,
+    posed,
+    random_inputs,
+    spec_of,
+)
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
-AGENTS = registry.names("agents")
-# small instances: what is tested does not depend on size
-SMALL = {
-    "bandit": {"arms": 3, "horizon": 8},
-    "cheetah_velocity": {"horizon": 8},
-    "noisy_target": {"horizon": 8},
-    "numpad": {"horizon": 8},
-    "semicircle": {"horizon": 8},
-    "sparse_navigation": {"episode_steps": 4, "episodes": 2, "test_episodes": 2},
+PLACES = Categories(1, 3, ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)), origin=(0, 1))
+INDEX = Categories(1, 3)
+CONTINUOUS = spec_of()
+DISCRETE = spec_of(action=Discrete(3), label=Probabilities(2))
+EPISODES = spec_of(steps=4, episodes=3)
+# (agent, spec, settings): everything an agent can be
+KINDS = {
+    "baseline": ("baseline", CONTINUOUS, {}),
+    "baseline-discrete": ("baseline", DISCRETE, {}),
+    **{f"baseline-{core}": ("baseline", CONTINUOUS, {"core": core}) for core in cores.CORES},
+    "baseline-separate": ("baseline", CONTINUOUS, {"separate_cores": True}),
+    "baseline-bottleneck": ("baseline", CONTINUOUS, {"bottleneck_beta": 0.1}),
+    "aux_head": ("aux_head", spec_of(label=PLACES), {}),
+    "aux_head-bottleneck": ("aux_head", CONTINUOUS, {"bottleneck_beta": 0.1}),
+    "belief": ("belief", DISCRETE, {}),
+    "belief-recurrent": ("belief", CONTINUOUS, {"policy_hidden": 8}),
+    "belief-bottleneck": ("belief", CONTINUOUS, {"bottleneck_beta": 0.1}),
+    "oracle": ("oracle", CONTINUOUS, {}),
+    "oracle-embedding": ("oracle", spec_of(label=INDEX, obs_dim=5), {"condition": "embedding"}),
+    "pearl": ("pearl", EPISODES, {"encoder": 8}),
 }
-ENVS = ("bandit", "numpad", "semicircle")
-# pearl wants several episodes a task
-PAIRS = [(env, agent) for env in ENVS for agent in AGENTS if agent != "pearl"]
-PAIRS += [("sparse_navigation", "pearl"), ("sparse_navigation", "baseline")]
-BATCH = 3
 
 
-def small(env_name, agent_name, core="lstm", label="description", learner=svg0, **settings):
-    """(env as the agent sees it, agent, learner, teach) with networks of 8 units."""
-    posed = problem.make(taskbelief.make(env_name, **SMALL[env_name]), label)
-    module = registry.find("agents", agent_name)
-    sizes = {"hidden": 8, "encoder": 8, "core": core, "hypotheses": 16, **settings}
-    fields = {field.name for field in dataclasses.fields(module.Config)}
-    config = module.Config(**{name: value for name, value in sizes.items() if name in fields})
-    agent = module.make(posed, config)
-    sizes = learner.Config(actor_hidden=8, critic_hidden=8)
-    if learner is ppo:
-        sizes = dataclasses.replace(sizes, minibatches=BATCH)
-    made = learner.make(posed, agent, sizes, 10)
-    return posed.seen(agent.needs).env, agent, made, posed.label.teacher
+def build(kind, **more):
+    """(spec, agent, params, random inputs of 8 steps)."""
+    name, spec, settings = KINDS[kind]
+    agent = make_agent(name, posed(spec, revealed=name == "oracle"), **settings, **more)
+    inputs = random_inputs(spec, 8)
+    if kind == "oracle-embedding":  # observations end with the index; task 1 is never played
+        told = jax.nn.one_hot(jnp.array([0, 2, 0]), 3)
+        inputs = inputs._replace(obs=inputs.obs.at[..., 2:].set(told))
+    return spec, agent, agent.init(jax.random.key(0)), inputs
 
 
-def play(env, agent, learner, teach, seed=0):
-    """(params, a trajectory of BATCH training tasks)."""
-    init_key, task_key, play_key = jax.random.split(jax.random.key(seed), 3)
-    params = learner.init(init_key).params
-    tasks = jax.vmap(env.sample_task)(jax.random.split(task_key, BATCH))
-    return params, rollout.collect(
-        env,
-        tasks,
-        play_key,
-        lambda core, inputs, key: learner.act(params, core, inputs, key),
-        agent.initial_core(BATCH),
-        teach,
+def labels(spec, steps=8):
+    """Labels of the family."""
+    rng = np.random.default_rng(5)
+    if isinstance(spec.task, Categories):
+        return Label(jnp.asarray(rng.integers(spec.task.classes, size=(steps, BATCH, 1))))
+    num = spec.task.num
+    return Label(jnp.asarray(rng.uniform(0.1, 0.9, (steps, BATCH, num)), jnp.float32))
+
+
+def constant(params, value=0.0):
+    return jax.tree.map(lambda leaf: jnp.full_like(leaf, value), params)
+
+
+# ---- what is read -----------------------------------------------------------------
+
+
+def test_acting_sees_observation_last_action_last_reward_and_episode_starts():
+    inputs = AgentInput(
+        obs=jnp.array([[[1.0, 2.0]], [[3.0, 4.0]], [[5.0, 6.0]]]),
+        prev_action=jnp.array([[0], [2], [0]], jnp.int32),
+        prev_reward=jnp.array([[0.0], [0.5], [0.25]]),
+        episode_start=jnp.array([[True], [False], [True]]),
+        task_start=jnp.array([[True], [False], [False]]),
+        elapsed=jnp.array([[0], [1], [0]], jnp.int32),
     )
+    spec = spec_of(action=Discrete(3), obs_dim=2)
+    expected = [
+        [1, 2, 0, 0, 0, 0, 1, 0],  # before the first action there is none: not the first one
+        [3, 4, 0, 0, 1, 0.5, 0, 0.25],  # one of four steps is over
+        [5, 6, 1, 0, 0, 0.25, 1, 0],  # of the episode before
+    ]
+    found = _history.read(spec, inputs)[:, 0]
+    np.testing.assert_array_equal(found, expected)
+    assert found.shape[-1] == _history.read_dim(spec)
+
+
+def x_of(spec, inputs):
+    """The same for continuous actions, in NumPy."""
+    action = np.where(inputs.task_start[..., None], 0.0, inputs.prev_action)
+    flags = np.asarray(inputs.episode_start, np.float32)
+    clock = np.asarray(inputs.elapsed, np.float32)[..., None] / spec.episode_steps
+    reward = np.asarray(inputs.prev_reward)[..., None]
+    parts = [inputs.obs, action, reward, flags[..., None], clock]
+    return np.concatenate(parts, axis=-1)
+
+
+DEVIATION = 0.1 + np.log(2.0)  # of a head of zeros, in scales of the label
 
 
 @pytest.mark.parametrize(
-    ("env_name", "agent_name", "core"),
-    [(*pair, "lstm") for pair in PAIRS]
-    + [("bandit", "baseline", core) for core in cores.CORES if core != "lstm"],
+    ("name", "settings", "before", "after"),
+    [
+        ("baseline", {}, 8, []),
+        ("oracle", {}, 8, []),
+        ("aux_head", {}, 8, [0.0, DEVIATION]),  # the expected label, and how sure
+        ("aux_head", {"read_prediction": False}, 8, []),
+        ("belief", {"head_hidden": 6}, 6, [0.0, DEVIATION]),
+        ("belief", {"head_hidden": 6, "read_prediction": False}, 6, []),
+        ("belief", {"head_hidden": 6, "policy_hidden": 2}, 6, [0.0, 0.0, 0.0, DEVIATION]),
+    ],
 )
-def test_steps_equal_sequence(env_name, agent_name, core):
+def test_what_policy_and_critic_read(name, settings, before, after):
+    """With all parameters zero, memories are zero: features are zeros, x, and the prediction."""
+    agent = make_agent(name, posed(CONTINUOUS, revealed=name == "oracle"), **settings)
+    inputs = random_inputs(CONTINUOUS, 8)
+    params = constant(agent.init(jax.random.key(0)))
+    _, features = agent.unroll(params, agent.initial_core(BATCH), inputs, None)
+    x = x_of(CONTINUOUS, inputs)
+    zeros, rest = np.zeros((8, BATCH, before)), np.broadcast_to(after, (8, BATCH, len(after)))
+    expected = np.concatenate([zeros, x, rest], axis=-1)
+    np.testing.assert_allclose(features.actor, expected, rtol=1e-5)
+    np.testing.assert_allclose(features.critic, expected, rtol=1e-5)
+    np.testing.assert_array_equal(features.belief, zeros)
+    np.testing.assert_array_equal(features.loss, np.zeros((8, BATCH)))
+
+
+@pytest.mark.parametrize("kind", ["baseline", "oracle", "aux_head", "belief"])
+def test_policy_and_critic_read_the_memory(kind):
+    _, agent, params, inputs = build(kind)
+    _, features = agent.unroll(params, agent.initial_core(BATCH), inputs, None)
+    size = features.belief.shape[-1]
+    assert jnp.std(features.belief) > 0.01
+    np.testing.assert_array_equal(features.actor[..., :size], features.belief)
+    np.testing.assert_array_equal(features.critic[..., :size], features.belief)
+
+
+# ---- steps and starts -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "bottleneck" not in kind])
+def test_steps_equal_sequence(kind):
     """T single steps give the features of one unroll, across episode and task starts."""
-    env, agent, learner, teach = small(env_name, agent_name, core)
-    params, trajectory = play(env, agent, learner, teach)
-    inputs = trajectory.inputs
+    _, agent, params, inputs = build(kind)
     starts = jnp.zeros_like(inputs.task_start).at[0].set(True).at[5, 1].set(True)
     episodes = inputs.episode_start.at[3, 0].set(True).at[5, 1].set(True)
     inputs = inputs._replace(task_start=starts, episode_start=episodes)
     core0 = agent.initial_core(BATCH)
 
     @jax.jit
-    def by_steps(params):
+    def both(params):
         def step(carry, one):
             one = jax.tree.map(lambda leaf: leaf[None], one)
-            carry, features = agent.unroll(params["agent"], carry, one, None)
+            carry, features = agent.unroll(params, carry, one, None)
             return carry, jax.tree.map(lambda leaf: leaf[0], features)
 
-        return jax.lax.scan(step, core0, inputs)
+        return jax.lax.scan(step, core0, inputs), agent.unroll(params, core0, inputs, None)
 
-    last, stepped = by_steps(params)
-    end, whole = jax.jit(lambda params: agent.unroll(params["agent"], core0, inputs, None))(params)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
-        (last, stepped),
-        (end, whole),
-    )
+    stepped, whole = both(params)
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # noqa: E731
+    jax.tree.map(close, stepped, whole)
 
 
-@pytest.mark.parametrize("core", cores.CORES)
-def test_memory_is_zeroed_at_task_starts_and_kept_at_episode_starts(core):
-    env, agent, learner, teach = small("semicircle", "baseline", core)
-    params, trajectory = play(env, agent, learner, teach)
-    inputs = jax.tree.map(lambda leaf: leaf[:6], trajectory.inputs)
-    nothing = jnp.zeros((6, BATCH), bool)
-
-    def unroll(inputs, core):
-        return agent.unroll(params["agent"], core, inputs, None)[1].actor
-
-    dirty = jax.tree.map(lambda leaf: leaf + 1.0, agent.initial_core(BATCH))
-    tail = jax.tree.map(lambda leaf: leaf[3:], inputs)._replace(
-        task_start=nothing[3:].at[0].set(True)
-    )
-    # a task start: what was before, and what the core held, leaves no trace
-    started = unroll(inputs._replace(task_start=nothing.at[3].set(True)), dirty)
-    np.testing.assert_allclose(started[3:], unroll(tail, agent.initial_core(BATCH)), rtol=1e-5)
-    # an episode start: the core goes on as if nothing had happened but the flag
-    kept = unroll(inputs._replace(task_start=nothing, episode_start=nothing.at[3].set(True)), dirty)
-    assert not np.allclose(kept[3:], started[3:], atol=1e-3)
-
-
-# beside what test_matrix.py compiles: settings that are off by default
 @pytest.mark.parametrize(
-    ("env_name", "agent_name", "learner", "settings"),
-    [
-        *(
-            ("semicircle", agent, svg0, {"bottleneck_beta": 0.1})
-            for agent in ("baseline", "belief", "aux_head")
-        ),
-        ("semicircle", "belief", svg0, {"policy_hidden": 8}),
-        ("semicircle", "belief", ppo, {"policy_hidden": 8}),
-        ("bandit", "oracle", svg0, {"label": "task_index", "condition": "embedding"}),
-    ],
+    "kind",
+    [f"baseline-{core}" for core in cores.CORES]
+    + ["baseline-separate", "aux_head", "belief-recurrent"],
 )
-def test_an_update_is_finite_and_moves_everything(env_name, agent_name, learner, settings):
-    env, agent, learner, teach = small(env_name, agent_name, learner=learner, **settings)
-    _, batch = play(env, agent, learner, teach)
-    state = learner.init(jax.random.key(0))
-    after, metrics = jax.jit(learner.update)(state, batch, jax.random.key(1))
-    assert all(jnp.isfinite(value) for value in metrics.values())
-    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), state.params, after.params)
-    if settings.get("condition") == "embedding":  # only the tasks that were played
-        assert jnp.sum(moved["agent"].pop("table")) > 0
-    assert all(jax.tree.leaves(moved)), moved
-    assert ("bottleneck_kl" in metrics) == ("bottleneck_beta" in settings)
+def test_memory_is_zeroed_at_task_starts_and_kept_at_episode_starts(kind):
+    """At a task start nothing is left of what each part of the core held; at an episode start
+    all of it is. In the middle of a sequence as at its start."""
+    _, agent, params, inputs = build(kind)
+    unroll = jax.jit(lambda core, inputs: agent.unroll(params, core, inputs, None)[1])
+    nothing, zero = jnp.zeros((8, BATCH), bool), agent.initial_core(BATCH)
+    leaves, form = jax.tree.flatten(zero)
+
+    def change(inputs):
+        """How much each leaf of the core changes what policy or critic read."""
+        before = unroll(zero, inputs)
+        found = []
+        for number in range(len(leaves)):
+            parts = [leaf + 1.0 * (n == number) for n, leaf in enumerate(leaves)]
+            after = unroll(jax.tree.unflatten(form, parts), inputs)
+            sizes = [jnp.abs(a - b)[4:] for a, b in zip(after[:2], before[:2], strict=True)]
+            found.append(max(float(jnp.max(size)) for size in sizes))
+        return found
+
+    for place in (0, 4):
+        flags = nothing.at[place].set(True)
+        task = inputs._replace(task_start=flags, episode_start=flags)
+        assert max(change(task)) == 0.0
+        assert min(change(task._replace(task_start=nothing))) > 1e-3
+    # and what was seen before the start of a task leaves no trace either
+    later = jax.tree.map(lambda leaf: leaf[4:], task)
+    np.testing.assert_allclose(
+        unroll(zero, task).actor[4:], unroll(zero, later).actor, rtol=1e-4, atol=1e-6
+    )
 
 
-@pytest.mark.parametrize("agent_name", ["belief", "aux_head"])
-def test_who_learns_from_what(agent_name):
-    """The belief network learns from labels alone and the policy from reward alone; in aux_head
-    both shape the memory."""
-    env, agent, learner, teach = small("semicircle", agent_name)
-    params, batch = play(env, agent, learner, teach)
-    inputs = jax.tree.map(lambda leaf: leaf[:-1], batch.inputs)
-    core = agent.initial_core(BATCH)
+# ---- who learns from what ---------------------------------------------------------
 
-    def by_reward(params):
-        features = agent.unroll(params, core, inputs, None)[1]
-        return jnp.sum(jnp.sin(features.actor)) + jnp.sum(jnp.sin(features.critic))
 
-    def by_label(params):
-        features = agent.unroll(params, core, inputs, None)[1]
-        return agent.aux_loss(params, features, batch.label)[0]
+def reach(kind, of, **more):
+    """The largest slope of each parameter of `of(features, aux loss)`, as a tree."""
+    spec, agent, params, inputs = build(kind, **more)
 
-    reward = jax.grad(by_reward)(params["agent"])
-    label = jax.grad(by_label)(params["agent"])
-    size = jax.tree.map(lambda leaf: float(jnp.max(jnp.abs(leaf))), (reward, label))
-    if agent_name == "belief":
-        assert max(jax.tree.leaves(size[0])) == 0.0
-    else:
-        assert min(jax.tree.leaves(size[0]["history"])) > 0.0
-    assert min(jax.tree.leaves(size[1])) > 0.0
+    def value(params):
+        if agent.study is not None:
+            features = agent.study(params, inputs, jax.random.key(1))
+        else:
+            key = jax.random.key(1) if agent.stochastic else None
+            features = agent.unroll(params, agent.initial_core(BATCH), inputs, key)[1]
+        num = 8 if agent.study is None else 7
+        now = jax.tree.map(lambda leaf: leaf[:num], features)
+        return of(now, agent.aux_loss(params, now, labels(spec, num))[0])
+
+    gradient = jax.jit(jax.grad(value))(params)
+    return jax.tree.map(lambda leaf: float(jnp.max(jnp.abs(leaf))), gradient)
+
+
+def actor(features, aux):
+    return jnp.sum(jnp.sin(features.actor))
+
+
+def critic(features, aux):
+    return jnp.sum(jnp.sin(features.critic))
+
+
+def policy(features, aux):
+    return actor(features, aux) + critic(features, aux)
+
+
+def label(features, aux):
+    return aux
+
+
+def untouched(sizes):
+    return max(jax.tree.leaves(sizes)) == 0.0
+
+
+def all_reached(sizes):
+    return min(jax.tree.leaves(sizes)) > 0.0
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "belief-recurrent"])
+def test_every_parameter_learns_from_something(kind):
+    sizes = reach(kind, lambda features, aux: policy(features, aux) + aux + jnp.sum(features.loss))
+    assert all_reached(sizes), sizes
+
+
+def test_belief_learns_from_labels_alone():
+    assert untouched(reach("belief", policy))
+    assert all_reached(reach("belief", label))
 
 
 def test_the_policy_core_of_belief_learns_from_reward_alone():
-    env, agent, learner, teach = small("semicircle", "belief", policy_hidden=8)
-    params, batch = play(env, agent, learner, teach)
-    inputs = jax.tree.map(lambda leaf: leaf[:-1], batch.inputs)
-
-    def by_label(params):
-        features = agent.unroll(params, agent.initial_core(BATCH), inputs, None)[1]
-        return agent.aux_loss(params, features, batch.label)[0]
-
-    gradient = jax.grad(by_label)(params["agent"])["policy_core"]
-    assert max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(gradient)) == 0.0
+    by_reward, by_label = reach("belief-recurrent", policy), reach("belief-recurrent", label)
+    assert all_reached(by_reward.pop("policy_core")) and untouched(by_label.pop("policy_core"))
+    assert untouched(by_reward) and all_reached(by_label)
 
 
-def test_a_bottleneck_draws_when_learning_and_takes_the_mean_at_evaluation():
-    env, agent, learner, teach = small("semicircle", "baseline", bottleneck_beta=0.1)
-    params, batch = play(env, agent, learner, teach)
-    core = agent.initial_core(BATCH)
-    one, two = (
-        agent.unroll(params["agent"], core, batch.inputs, jax.random.key(seed))[1].actor
-        for seed in (1, 2)
+def test_reward_and_labels_both_shape_the_memory_of_aux_head():
+    """But its head predicts labels, not what pays."""
+    by_reward = reach("aux_head", policy)
+    assert untouched(by_reward.pop("head"))
+    assert all_reached(by_reward)
+    assert all_reached(reach("aux_head", label))
+
+
+def test_no_label_reaches_the_baseline():
+    assert untouched(reach("baseline", label))
+
+
+def test_separate_cores_are_the_actors_and_the_critics():
+    by_actor = reach("baseline-separate", actor)["histories"]
+    by_critic = reach("baseline-separate", critic)["histories"]
+    assert len(by_actor) == 2
+    (own, other), (others, owns) = list(by_actor.values()), list(by_critic.values())
+    assert all_reached(own) and untouched(other) and untouched(others) and all_reached(owns)
+
+
+def test_the_critic_trains_pearls_encoder_and_the_actor_does_not():
+    assert untouched(reach("pearl", actor))
+    assert all_reached(reach("pearl", critic))
+    assert all_reached(reach("pearl", lambda features, aux: jnp.sum(features.loss)))
+
+
+def test_pearls_actor_trains_no_encoder_along_the_way_either():
+    _, agent, params, inputs = build("pearl")
+
+    def value(params):
+        return jnp.sum(agent.unroll(params, agent.initial_core(BATCH), inputs, None)[1].actor)
+
+    assert untouched(jax.tree.map(jnp.max, jax.tree.map(jnp.abs, jax.grad(value)(params))))
+
+
+# ---- what the agent's own losses cost ---------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["aux_head", "belief"])
+def test_a_label_costs_its_negative_log_likelihood_by_weight(name):
+    """Heads of zeros believe in a normal around the centre; the label's scale counts."""
+    agent = make_agent(name, posed(CONTINUOUS), aux_weight=0.25)
+    params = constant(agent.init(jax.random.key(0)))
+    inputs, h = random_inputs(CONTINUOUS, 8), labels(CONTINUOUS)
+    _, features = agent.unroll(params, agent.initial_core(BATCH), inputs, None)
+    expected = stats.norm(0.5, 2.0 * DEVIATION).logpdf(h.h[..., 0])
+    np.testing.assert_allclose(agent.belief_log_prob(params, features, h), expected, rtol=1e-5)
+    loss, metrics = agent.aux_loss(params, features, h)
+    np.testing.assert_allclose(loss, -0.25 * expected.mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["belief_nll"], -expected.mean(), rtol=1e-5)
+
+
+# parameters of zeros: codes of mean 0 and deviation log(1 + 1/e), whatever the memory
+STD = np.log1p(np.exp(-1.0))
+KL = 0.5 * (STD**2 - 1.0) - np.log(STD)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "memories"),
+    [
+        ("baseline", {}, 1),
+        ("baseline", {"separate_cores": True}, 2),
+        ("aux_head", {}, 1),
+        ("belief", {}, 1),
+    ],
+)
+def test_a_bottleneck_draws_codes_at_a_price(name, settings, memories):
+    agent = make_agent(name, posed(CONTINUOUS), bottleneck_beta=0.2, bottleneck_size=50, **settings)
+    params = constant(agent.init(jax.random.key(0)))
+    inputs, core = random_inputs(CONTINUOUS, 8), agent.initial_core(BATCH)
+    assert agent.stochastic
+    draws = []
+    for key in (jax.random.key(1), jax.random.key(2), None):
+        _, features = agent.unroll(params, core, inputs, key)
+        np.testing.assert_allclose(features.loss, 0.2 * memories * 50 * KL, rtol=1e-5)
+        metrics = agent.aux_loss(params, features, labels(CONTINUOUS))[1]
+        np.testing.assert_allclose(metrics["bottleneck_kl"], memories * 50 * KL, rtol=1e-5)
+        draws.append(features)
+    first, second, evaluated = (draw.actor[..., :50] for draw in draws)
+    if name == "belief":  # a layer of zeros follows
+        return
+    np.testing.assert_array_equal(evaluated, np.zeros((8, BATCH, 50)))
+    for drawn in (first, second):
+        np.testing.assert_allclose(np.std(drawn), STD, rtol=0.1)
+    correlation = np.corrcoef(np.ravel(first), np.ravel(second))[0, 1]
+    assert abs(correlation) < 0.1
+    if memories == 2:
+        of_critic = np.ravel(draws[0].critic[..., :50])
+        assert abs(np.corrcoef(np.ravel(first), of_critic)[0, 1]) < 0.1
+
+
+def test_ppo_refuses_features_that_are_drawn():
+    for kind, named in (("baseline-bottleneck", "bottleneck_beta"), ("pearl", "pearl")):
+        spec, agent, _, _ = build(kind)
+        with pytest.raises(ValueError, match=named):
+            ppo.make(posed(spec), agent, ppo.Config())
+
+
+# ---- oracle -----------------------------------------------------------------------
+
+
+def test_an_oracle_of_embeddings_reads_the_row_of_its_task():
+    """It is the baseline on observations whose index is replaced by the row of the table."""
+    _, agent, params, inputs = build("oracle-embedding", embedding_size=4)
+    table = params["table"]
+    assert table.shape == (3, 4)
+    told = np.broadcast_to(np.asarray(table)[[0, 2, 0]], (8, BATCH, 4))
+    bare = spec_of(obs_dim=2 + 4)
+    plain = make_agent("baseline", posed(bare))
+    seen = inputs._replace(obs=jnp.concatenate([inputs.obs[..., :2], told], axis=-1))
+    expected = plain.unroll(params["agent"], plain.initial_core(BATCH), seen, None)[1]
+    found = agent.unroll(params, agent.initial_core(BATCH), inputs, None)[1]
+    np.testing.assert_allclose(found.actor, expected.actor, rtol=1e-5, atol=1e-6)
+
+
+def test_embeddings_of_tasks_that_are_not_played_stay():
+    _, agent, params, inputs = build("oracle-embedding")
+
+    def value(params):
+        core = agent.initial_core(BATCH)
+        return jnp.sum(jnp.sin(agent.unroll(params, core, inputs, None)[1].actor))
+
+    by_row = np.abs(jax.grad(value)(params)["table"]).max(axis=-1)
+    np.testing.assert_array_equal(by_row > 0, [True, False, True])
+
+
+@pytest.mark.parametrize("family", [PLACES, Categories(2, 3), Reals(1, (0.0,), (1.0,))])
+def test_embeddings_need_the_index_of_a_task(family):
+    with pytest.raises(ValueError, match="task_index"):
+        make_agent("oracle", posed(spec_of(obs_dim=2, label=family)), condition="embedding")
+
+
+# ---- exact_belief -----------------------------------------------------------------
+
+
+def starts(steps, tasks=(), episodes=()):
+    """(episode_start, task_start) of BATCH meta-episodes, true at 0 and at these places."""
+    task = np.zeros((steps, BATCH), bool)
+    task[0] = True
+    episode = task.copy()
+    for place in tasks:
+        task[place] = episode[place] = True
+    for place in episodes:
+        episode[place] = True
+    return jnp.asarray(episode), jnp.asarray(task)
+
+
+def test_exact_belief_on_a_bandit_counts_wins_and_losses():
+    """An independent count in plain Python. The first input of an episode tells of the last step
+    of the one before, that of a task forgets."""
+    env = Bandit(arms=2, horizon=9)
+    agent = make_agent("exact_belief", problem.make(env))
+    rng = np.random.default_rng(2)
+    action = rng.integers(2, size=(9, BATCH))
+    reward = rng.integers(2, size=(9, BATCH)).astype(np.float32)
+    episode, task = starts(9, tasks=[(5, 1)], episodes=[(3, 0), (6, 2)])
+    inputs = AgentInput(
+        jnp.ones((9, BATCH, 1)),
+        jnp.asarray(action, jnp.int32),
+        jnp.asarray(reward),
+        episode,
+        task,
+        jnp.zeros((9, BATCH), jnp.int32),
     )
-    mean, again = (agent.unroll(params["agent"], core, batch.inputs, None)[1] for _ in range(2))
-    assert not jnp.allclose(one, two)
-    np.testing.assert_array_equal(mean.actor, again.actor)
-    assert jnp.all(mean.loss >= 0)
-    with pytest.raises(ValueError, match="svg0"):
-        ppo.make(problem.make(env), agent, ppo.Config())
+    _, features = agent.unroll({}, agent.initial_core(BATCH), inputs, None)
+    for row in range(BATCH):
+        wins, pulls = np.zeros(2), np.zeros(2)
+        for t in range(9):
+            if task[t, row]:
+                wins, pulls = np.zeros(2), np.zeros(2)
+            else:
+                wins[action[t, row]] += reward[t, row]
+                pulls[action[t, row]] += 1
+            beta = stats.beta(1 + wins, 1 + pulls - wins)
+            expected = np.concatenate([beta.mean() - 0.5, beta.std()]) * np.sqrt(12)
+            np.testing.assert_allclose(features.actor[t, row, :4], expected, rtol=1e-5, atol=1e-6)
+    x = _history.read(env.spec, inputs)
+    np.testing.assert_array_equal(features.actor[..., 4:], x)
+    np.testing.assert_array_equal(features.critic, features.actor)
 
 
-def test_exact_belief_follows_the_posterior():
-    """Its memory is what filtering the trajectory gives."""
-    env, agent, learner, teach = small("numpad", "exact_belief")
-    _, batch = play(env, agent, learner, teach)
-    (belief, _), _ = agent.unroll({}, agent.initial_core(BATCH), batch.inputs, None)
-    exact = posterior.make(env)
-    along = jax.vmap(lambda *history: posterior.along(exact, *history), in_axes=1)(
-        batch.inputs.obs, batch.action, batch.reward
+def test_exact_belief_follows_the_posterior_step_by_step():
+    """Its features are the statistics of `posterior.update` along the history, in a plain loop:
+    several episodes of one task, and the start of another."""
+    env = SparseNavigation(episode_steps=4, episodes=2, goal_radius=0.5)
+    exact = posterior.make(env, 16)
+    agent = make_agent("exact_belief", problem.make(env))
+    rng = np.random.default_rng(3)
+    obs = jnp.asarray(rng.uniform(-1, 1, (9, BATCH, 2)), jnp.float32)
+    action = jnp.asarray(rng.uniform(-1, 1, (9, BATCH, 2)), jnp.float32)
+    reward = jnp.zeros((9, BATCH)).at[2, 0].set(0.7).at[7, 2].set(0.6)
+    episode, task = starts(9, tasks=[(6, 1)], episodes=[(4, 0), (4, 2)])
+    reached = jnp.where(episode[..., None], obs + 0.1, obs)
+    inputs = AgentInput(
+        obs, action, reward, episode, task, jnp.zeros((9, BATCH), jnp.int32), reached
     )
-    np.testing.assert_allclose(belief.log_probs, along.log_probs[:, -1], atol=1e-5)
+    unroll = jax.jit(lambda core: agent.unroll({}, core, inputs, None))
+    (belief, _), features = unroll(agent.initial_core(BATCH))
+    update, statistics = jax.jit(exact.update), jax.jit(exact.statistics)
+    for row in range(BATCH):
+        known = exact.init()
+        for t in range(9):
+            if task[t, row]:
+                known = exact.init()
+            else:
+                now = (obs[t - 1, row], action[t, row], reward[t, row], reached[t, row])
+                known = update(known, *now)
+            expected = statistics(known, obs[t, row])
+            found = features.actor[t, row, : len(expected)]
+            np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(belief.log_probs[row], known.log_probs, rtol=1e-3, atol=1e-3)
+
+
+def test_what_exact_belief_reads_of_two_goals_in_question():
+    """Masses 0.75 and 0.25 on two of 16 goals: mean, deviation, the likelier one, the masses."""
+    env = SparseNavigation()
+    exact = posterior.make(env, 16)
+    masses = np.full(16, 1e-9)
+    masses[[2, 11]] = 0.75, 0.25
+    belief = exact.init()._replace(log_probs=jnp.log(jnp.asarray(masses, jnp.float32)))
+    obs = np.array([0.3, -0.2])
+    angle = (np.arange(16) + 0.5) * np.pi / 16
+    goals = np.stack([np.cos(angle), np.sin(angle)], axis=-1)[[2, 11]]
+    scale = np.sqrt([1 / 2, 1 / 2 - 4 / np.pi**2])  # of both coordinates over the half circle
+    mean = 0.75 * goals[0] + 0.25 * goals[1]
+    deviation = np.sqrt(0.75 * 0.25) * np.abs(goals[0] - goals[1])
+    expected = [(mean - obs) / scale, deviation / scale, (goals[0] - obs) / scale, masses]
+    found = exact.statistics(belief, jnp.asarray(obs, jnp.float32))
+    np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-4, atol=1e-5)
+
+
+# ---- PEARL ------------------------------------------------------------------------
+
+MEAN, PRECISION = np.array([2.0, -1.0]), np.array([0.3, 0.05])  # of each transition's factor
+
+
+def pearl_of_known_factors(**settings):
+    """An agent whose transitions all say the same: only the last bias of its encoder is not 0."""
+    agent = make_agent("pearl", posed(EPISODES), latent=2, encoder=8, **settings)
+    raw = np.log(np.expm1(PRECISION)) + 4.6  # softplus(raw - 4.6)
+    last = jnp.asarray(np.concatenate([MEAN, raw]), jnp.float32)
+    params = jax.tree.map(
+        lambda leaf: last if leaf.shape == (4,) else jnp.zeros_like(leaf),
+        agent.init(jax.random.key(0)),
+    )
+    return agent, params
+
+
+def product(num):
+    """Mean and deviation of N(0, 1) times `num` factors, in closed form."""
+    precision = 1.0 + num * PRECISION
+    return num * PRECISION * MEAN / precision, 1.0 / np.sqrt(precision)
+
+
+@pytest.mark.parametrize("key", [None, 4])
+def test_pearl_draws_from_the_product_of_all_it_has_seen_when_an_episode_starts(key):
+    """Three episodes of four steps: after two of them the evidence is that of both."""
+    agent, params = pearl_of_known_factors()
+    inputs = random_inputs(EPISODES, 12)
+    key = None if key is None else jax.random.key(key)
+    unroll = jax.jit(lambda core: agent.unroll(params, core, inputs, key))
+    _, features = unroll(agent.initial_core(BATCH))
+    for t in range(12):
+        episode = t // 4
+        mean, std = product(4 * episode)
+        if key is None:  # of its own for each meta-episode and episode, always the same
+            fold = jax.random.fold_in
+            keys = [fold(fold(jax.random.key(0), row), episode) for row in range(BATCH)]
+            noise = np.stack([jax.random.normal(key, (2,)) for key in keys])
+        else:
+            noise = jax.random.normal(jax.random.split(key, 12)[4 * episode], (BATCH, 2))
+        clock = np.full((BATCH, 1), t % 4 / 4)
+        expected = np.concatenate([inputs.obs[t], clock, mean + std * noise], axis=-1)
+        np.testing.assert_allclose(features.critic[t], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(features.actor, features.critic)
+    np.testing.assert_array_equal(features.loss, np.zeros((12, BATCH)))
+
+
+def test_pearl_forgets_with_the_task():
+    """A task that starts at step 6 begins with the prior; its second episode has 3 steps to tell
+    of, and the draws of evaluation are those of a first and second episode."""
+    agent, params = pearl_of_known_factors()
+    inputs = random_inputs(EPISODES, 12)
+    task = inputs.task_start.at[6].set(True)
+    episode = inputs.episode_start.at[8].set(False).at[6].set(True).at[9].set(True)
+    inputs = inputs._replace(task_start=task, episode_start=episode)
+    z = agent.unroll(params, agent.initial_core(BATCH), inputs, None)[1].critic[..., 4:]
+    noise = pearl._fixed(jnp.arange(BATCH), jnp.zeros(BATCH, int), jnp.zeros((BATCH, 2)))
+    np.testing.assert_allclose(z[6], noise, rtol=1e-5)
+    np.testing.assert_array_equal(z[6], z[0])
+    noise = pearl._fixed(jnp.arange(BATCH), jnp.ones(BATCH, int), jnp.zeros((BATCH, 2)))
+    mean, std = product(3)
+    np.testing.assert_allclose(z[9], mean + std * noise, rtol=1e-4)
+
+
+def test_pearl_studies_one_draw_of_the_whole_meta_episode_at_a_price():
+    agent, params = pearl_of_known_factors(kl_weight=0.5)
+    inputs = random_inputs(EPISODES, 13)  # twelve transitions
+    key = jax.random.key(2)
+    features = agent.study(params, inputs, key)
+    mean, std = product(12)
+    z = mean + std * np.asarray(jax.random.normal(key, (BATCH, 2)))
+    z = np.broadcast_to(z, (13, BATCH, 2))
+    x = np.concatenate([inputs.obs, inputs.elapsed[..., None] / 4, z], axis=-1)
+    np.testing.assert_allclose(features.critic, x, rtol=1e-4)
+    kl = np.sum(0.5 * (mean**2 + std**2 - 1.0) - np.log(std))
+    np.testing.assert_allclose(features.loss, 0.5 * kl, rtol=1e-4)
+    loss, metrics = agent.aux_loss(params, features, Label(None))
+    assert loss == 0.0
+    np.testing.assert_allclose(metrics["latent_kl"], kl, rtol=1e-4)
+
+
+def test_pearls_evidence_is_of_whole_transitions_in_any_order():
+    """(x, a, r) belong together: put in another order as wholes they say the same, and the
+    rewards alone in another order something else. Acting has gathered the same by the end."""
+    _, agent, params, _ = build("pearl", latent=2)
+    params = jax.tree.map(lambda leaf: 5.0 * leaf, params)  # a last layer that says something
+    inputs = random_inputs(EPISODES, 9)
+    inputs = inputs._replace(episode_start=inputs.episode_start.at[8].set(True))
+    key = jax.random.key(2)
+
+    def draw(obs, action, reward, key=key):
+        mixed = inputs._replace(
+            obs=inputs.obs.at[:-1].set(obs),
+            prev_action=inputs.prev_action.at[1:].set(action),
+            prev_reward=inputs.prev_reward.at[1:].set(reward),
+        )
+        return agent.study(params, mixed, key).belief[0]
+
+    wholes = inputs.obs[:-1], inputs.prev_action[1:], inputs.prev_reward[1:]
+    z = draw(*wholes)
+    order = np.random.default_rng(0).permutation(8)
+    np.testing.assert_allclose(draw(*(part[order] for part in wholes)), z, rtol=1e-4, atol=1e-5)
+    for place in range(3):
+        parts = [part[order] if n == place else part for n, part in enumerate(wholes)]
+        assert np.abs(draw(*parts) - z).max() > 1e-3
+    # two draws tell mean and deviation, and these what acting draws at the last episode start
+    one, two = (jax.random.normal(k, (BATCH, 2)) for k in (key, jax.random.key(3)))
+    std = (z - draw(*wholes, key=jax.random.key(3))) / (one - two)
+    mean = z - std * one
+    acting = agent.unroll(params, agent.initial_core(BATCH), inputs, key)[1].belief[8]
+    noise = jax.random.normal(jax.random.split(key, 9)[8], (BATCH, 2))
+    np.testing.assert_allclose(acting, mean + std * noise, rtol=1e-3, atol=1e-3)
+
+
+def test_pearl_wants_several_episodes():
+    with pytest.raises(ValueError, match="one single episode"):
+        make_agent("pearl", posed(CONTINUOUS))

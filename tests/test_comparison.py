@@ -11,7 +11,7 @@ from scipy import special, stats
 import taskbelief
 from taskbelief import comparison, posterior, problem, rollout
 from taskbelief.networks import heads
-from tests.test_agents import small
+from tests.wiring import small
 
 STEPS = 3
 

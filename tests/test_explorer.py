@@ -32,13 +32,13 @@ def test_the_reference_expert_is_the_expert():
     expert = references.policies(env)["expert"]
     for best in range(3):
         task = task._replace(probabilities=jnp.roll(ARMS, best - 1))
-        assert expert.act(expert.init(), KEY, state, task) == best
+        assert expert.act(expert.init(None), KEY, state, task) == best
     env = taskbelief.make("sparse_navigation")
     expert = references.policies(env)["expert"]
     _, state = env.reset(KEY, None)
     for goal in ([-0.6, 0.8], [1.0, 0.0]):
         task = env.task_set("train", 1)._replace(goal=jnp.asarray(goal))
-        action = expert.act(expert.init(), KEY, state, task)
+        action = expert.act(expert.init(None), KEY, state, task)
         np.testing.assert_allclose(action, np.asarray(goal) / np.abs(goal).max(), rtol=1e-6)
 
 
@@ -82,14 +82,14 @@ def test_the_explorer_takes_the_nearest_of_equally_probable_tasks(angle):
     state = env.reset(KEY, None)[1]._replace(position=jnp.asarray(position, jnp.float32))
     way = (np.array([np.cos(nearest), np.sin(nearest)]) - position) / 0.1
     hidden = env.task_set("train", 1)._replace(goal=jnp.array([0.0, 1.0]))
-    found = policy.act(policy.init(), KEY, state, hidden)
+    found = policy.act(policy.init(None), KEY, state, hidden)
     np.testing.assert_allclose(found, way / max(1.0, np.abs(way).max()), atol=1e-4)
 
 
 def test_the_explorer_prefers_what_is_more_probable_to_what_is_near():
     env: Any = taskbelief.make("sparse_navigation")
     policy = explorer.explorer(env, 4)  # at 1, 3, 5 and 7 eighths of pi
-    belief = policy.init()._replace(log_probs=jnp.log(jnp.array([0.2, 0.2, 0.2, 0.4])))
+    belief = policy.init(None)._replace(log_probs=jnp.log(jnp.array([0.2, 0.2, 0.2, 0.4])))
     state = env.reset(KEY, None)[1]._replace(position=jnp.array([0.9, 0.3]))
     found = policy.act(belief, KEY, state, None)
     np.testing.assert_allclose(found[0], -1.0, atol=1e-6)

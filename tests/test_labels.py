@@ -8,8 +8,8 @@ import pytest
 import taskbelief
 from taskbelief import problem, registry, rollout
 from taskbelief.types import Categories
-from tests.test_agents import SMALL
 from tests.test_matrix import embedder
+from tests.wiring import SMALL
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 

@@ -12,7 +12,7 @@ from jax.interpreters import partial_eval
 
 import taskbelief
 from taskbelief import problem, registry, trainer, training
-from tests.test_agents import SMALL, play, small
+from tests.wiring import SMALL, play, small
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -123,13 +123,17 @@ def test_two_iterations_or_a_refusal(names, request):
         before = state.learner.params
         state, metrics = jax.lax.scan(lambda state, _: functions.step(state), state, length=2)
         moved = jax.tree.map(lambda a, b: jnp.any(a != b), before, state.learner.params)
-        return metrics, moved, state.iteration
+        return metrics, moved, state.env_steps
 
     if how == "trace":
         metrics, _, _ = jax.eval_shape(two_iterations, jax.random.key(0))
     else:
-        metrics, moved, iteration = jax.jit(two_iterations)(jax.random.key(0))
-        assert iteration == 2
+        metrics, moved, env_steps = jax.jit(two_iterations)(jax.random.key(0))
+        spec = taskbelief.make(names[0], **SMALL[names[0]]).spec
+        played = 2 if names[2] == "ppo" else 3  # with what is collected before the first update
+        assert env_steps == played * 2 * spec.task_steps
+        lowest, highest = (bound * spec.task_steps for bound in spec.reward_range)
+        assert jnp.all((lowest <= metrics["return"]) & (metrics["return"] <= highest))
         assert all(jnp.all(jnp.isfinite(value)) for value in metrics.values()), metrics
         assert all(jax.tree.leaves(moved)), moved
     assert ("belief_nll" in metrics) == (names[1] in ("aux_head", "belief"))

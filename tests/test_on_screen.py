@@ -7,7 +7,7 @@ import pytest
 
 import taskbelief
 from taskbelief import posterior, rollout
-from tests.test_agents import small
+from tests.wiring import small
 
 PADS, LENGTH = 9, 4
 

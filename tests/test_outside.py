@@ -11,8 +11,8 @@ import pytest
 import taskbelief
 from taskbelief import posterior, registry
 from taskbelief.envs.bandit import Bandit
-from tests.test_agents import SMALL
 from tests.test_problem import Place, Steps
+from tests.wiring import SMALL
 
 HERE = "tests.test_problem:Steps"
 

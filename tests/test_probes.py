@@ -1,4 +1,4 @@
-"""Probe environments: each isolates one learning fault, both agents solve all in seconds."""
+"""Probe environments: each isolates one learning fault, and both learners solve all in seconds."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,34 +6,46 @@ import pytest
 
 from tests import probes
 
-AGENTS = ("baseline", "aux_head")
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
+# what an agent does with its history is no part of the first three
+LEARNERS = pytest.mark.parametrize(
+    ("learner", "value"), [("svg0", "q"), ("ppo", "value")], ids=["svg0", "ppo"]
+)
+# (agent, learner, iterations)
+MEMORIES = pytest.mark.parametrize(
+    ("agent", "learner", "iterations"),
+    [("baseline", "svg0", 120), ("aux_head", "svg0", 120), ("baseline", "ppo", 100)],
+)
 
 
-@pytest.mark.parametrize("agent", AGENTS)
-def test_value(agent):
-    _, metrics = probes.learn(probes.Value(), agent, 40)
-    np.testing.assert_allclose(metrics["q"], 1.0, atol=0.05)
+@LEARNERS
+def test_value(learner, value):
+    # ppo is slow here: the reach of a value is in deviations of the returns, and these are alike
+    _, metrics = probes.learn(probes.Value(), "toy", learner, 150)
+    np.testing.assert_allclose(metrics[value], 1.0, atol=0.05)
 
 
-@pytest.mark.parametrize("agent", AGENTS)
-def test_discount(agent):
-    _, metrics = probes.learn(probes.Discount(), agent, 60)
-    np.testing.assert_allclose(metrics["q"], (0.9 + 1.0) / 2, atol=0.05)
+@LEARNERS
+def test_discount(learner, value):
+    _, metrics = probes.learn(probes.Discount(), "toy", learner, 80)
+    np.testing.assert_allclose(metrics[value], (0.9 + 1.0) / 2, atol=0.03)
 
 
-@pytest.mark.parametrize("agent", AGENTS)
-def test_action_gradient(agent):
-    trajectory, _ = probes.learn(probes.ActionGradient(), agent, 60)
+@LEARNERS
+def test_action_gradient(learner, value):
+    trajectory, _ = probes.learn(probes.ActionGradient(), "toy", learner, 80)
     np.testing.assert_allclose(trajectory.action, 0.5, atol=0.15)
 
 
-@pytest.mark.parametrize("agent", AGENTS)
-def test_memory(agent):
-    trajectory, _ = probes.learn(probes.Memory(), agent, 120)
+@MEMORIES
+def test_memory(agent, learner, iterations):
+    trajectory, _ = probes.learn(probes.Memory(), agent, learner, iterations)
     assert jnp.min(trajectory.reward[-1]) > 0.9
 
 
-@pytest.mark.parametrize("agent", AGENTS)
-def test_task_reset(agent):
-    trajectory, _ = probes.learn(probes.TaskReset(), agent, 150)
-    assert jnp.min(trajectory.reward[1]) > 0.85
+@MEMORIES
+def test_task_reset(agent, learner, iterations):
+    """Without what the first episode told, the best is 1 - 0.49."""
+    trajectory, _ = probes.learn(probes.TaskReset(), agent, learner, iterations + 30)
+    assert jnp.min(trajectory.reward[2]) > 0.85

@@ -1,19 +1,85 @@
-"""What the README shows, runs."""
+"""What the README shows, runs, and comes to what it says."""
 
+import importlib.util
 import re
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+
+from experiments import command
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
+def run(word):
+    """What is named in the end of the one block that has `word` in it."""
+    (block,) = [block for block in BLOCKS if word in block]
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    return names
+
+
+def test_there_is_a_test_for_each_block():
+    assert len(BLOCKS) == 5  # one of them: test_readme_example.py
+
+
+def test_an_environment():
+    shown = run('taskbelief.make("numpad", size=3, length=4)')
+    env, task, state = shown["env"], shown["task"], shown["state"]
+    assert shown["obs"].shape == (env.spec.obs_dim,)
+    assert len(set(env.describe(task).tolist())) == 4  # distinct pads
+    train, holdout = (
+        {tuple(row) for row in env.task_set(split).sequence.tolist()}
+        for split in ("train", "holdout")
+    )
+    assert train and holdout and not train & holdout
+    # a step at full force, to the upper right
+    before = env.reset(jax.random.key(1), task)[1].position
+    assert (state.position >= before).all() and (state.position > before).any()
+    assert shown["reward"] in (0.0, 1.0) and not shown["terminated"]
+
+
+def test_gymnax():
+    pytest.importorskip("gymnax")
+    shown = run("adapters import gymnax")
+    env, obs = shown["env"], shown["obs"]
+    assert obs.shape == (64, *env.observation_space(shown["params"]).shape)
+    assert set(np.unique(shown["reward"])) <= {0.0, 1.0} and shown["reward"].shape == (64,)
+    assert not shown["terminated"].any() and not shown["truncated"].any()
+    assert shown["tasks"].sequence.shape == (64, 4)
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("block", BLOCKS)
-def test_python_blocks_run(block):
-    if "taskbelief.train(" in block:
-        pytest.skip("test_readme_example.py")
-    if "adapters" in block:
-        pytest.importorskip("gymnax")
-    exec(compile(block, "README.md", "exec"), {})
+def test_brax(capsys):
+    shown = run("adapters import brax")
+    state = shown["state"]
+    assert state.obs.shape == (64, shown["env"].observation_size)
+    np.testing.assert_array_equal(state.info["steps"], np.ones(64))
+    said = capsys.readouterr().out.split()[-1]
+    assert float(said) == pytest.approx(float(state.reward.mean()))
+
+
+def test_gymnasium():
+    pytest.importorskip("gymnasium")
+    shown = run("adapters import gymnasium")
+    one, several = shown["env"], shown["envs"]
+    assert one.observation_space.shape == one.reset(seed=0)[0].shape
+    assert several.num_envs == 64
+    assert shown["obs"].shape == several.observation_space.shape
+    assert shown["reward"].shape == (64,)
+    assert set(np.unique(shown["reward"])) == {0.0, 1.0}  # of 64 arms some win and some do not
+    assert not shown["terminated"].any() and not shown["truncated"].any()
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"python -m ([\w.]+)", README))))
+def test_commands_are_there(name):
+    assert importlib.util.find_spec(name) is not None
+
+
+@pytest.mark.parametrize("flags", sorted(set(re.findall(r"`(--env \w+ --agent \w+)`", README))))
+def test_runs_can_be_started(flags):
+    chosen, _ = command.parse(flags.split())
+    assert flags == f"--env {chosen.env_name} --agent {chosen.agent_name}"

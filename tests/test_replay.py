@@ -44,3 +44,39 @@ def test_capacity_must_be_a_multiple_of_what_is_added():
     memory = replay.init(5, jax.eval_shape(lambda: rows([0, 0])))
     with pytest.raises(ValueError, match="multiple"):
         replay.add(memory, rows([1, 2]))
+
+
+def draws(ids, num):
+    """(rows drawn, rings of two that they are of) from rings filled with `ids`, two at a time."""
+    memory = replay.init(8, jax.eval_shape(lambda: rows([0, 0])), rings=2)
+    for pair in np.reshape(ids, (-1, 2)):
+        memory = replay.add(memory, rows(pair))
+    return memory, np.asarray(replay.sample(memory, jax.random.key(0), num).reward[0])
+
+
+def test_rings_share_what_comes_in_and_what_goes_out():
+    memory, drawn = draws([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 400)
+    # of each pair the first into ring 0; the fifth pair over the first
+    np.testing.assert_array_equal(memory.rows.reward[:, :, 0], [[9, 3, 5, 7], [10, 4, 6, 8]])
+    assert int(memory.size) == 4
+    halves = drawn[:200], drawn[200:]
+    for half, ids in zip(halves, ([3, 5, 7, 9], [4, 6, 8, 10]), strict=True):
+        found, counts = np.unique(half, return_counts=True)
+        assert found.tolist() == ids
+        # each of 200 is one of four with equal chance, here to four deviations
+        np.testing.assert_array_less(np.abs(counts - 50), 4 * np.sqrt(200 * 3 / 16))
+
+
+def test_rings_are_sampled_independently():
+    _, drawn = draws([1, 2, 3, 4, 5, 6, 7, 8], 400)
+    same = np.sum(drawn[:200] + 1 == drawn[200:])  # the same place of both, in one of four cases
+    assert abs(same - 50) < 4 * np.sqrt(200 * 3 / 16)
+
+
+@pytest.mark.parametrize("size", ["capacity", "added", "drawn"])
+def test_sizes_are_multiples_of_the_rings(size):
+    example = jax.eval_shape(lambda: rows([0, 0]))
+    with pytest.raises(ValueError, match="multiple of the 2 rings"):
+        memory = replay.init(7 if size == "capacity" else 8, example, rings=2)
+        memory = replay.add(memory, rows([1, 2, 3, 4][: 3 if size == "added" else 4]))
+        replay.sample(memory, jax.random.key(0), 5)

@@ -56,3 +56,45 @@ def test_discounts_cross_episodes_and_end_with_the_task(beyond, expected):
     task_end = jnp.array([[False, False], [True, True]])
     found = returns.discounts(0.9, terminated, task_end, beyond=beyond)
     np.testing.assert_allclose(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("ended", "expected"),
+    # values 1, 2, 3, 4, rewards 1, 2, 4, discount 0.5, lambda 0.8:
+    # G_2 = 4 + 0.5 * 4 = 6, or 4 where a terminal state ends the task
+    # G_1 = 2 + 0.5 * (0.2 * 3 + 0.8 * G_2) = 4.7, or 3.9
+    # G_0 = 1 + 0.5 * (0.2 * 2 + 0.8 * G_1) = 3.08, or 2.76: whatever episodes end inside
+    [(False, [3.08, 4.7, 6.0]), (True, [2.76, 3.9, 4.0])],
+)
+def test_lambda_returns(ended, expected):
+    task_end = jnp.array([[False], [False], [True]])
+    terminated = jnp.array([[True], [False], [ended]])
+    found = returns.lambda_returns(
+        jnp.array([[1.0], [2.0], [3.0], [4.0]]),
+        jnp.array([[1.0], [2.0], [4.0]]),
+        returns.discounts(0.5, terminated, task_end, beyond=True),
+        lambda_=0.8,
+    )
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-6)
+
+
+def test_lambda_returns_are_values_and_generalised_advantages():
+    """The sum of temporal differences, each discounted by d lambda for every step between."""
+    rng = np.random.default_rng(0)
+    value, reward = rng.normal(size=(6, 2)), rng.normal(size=(5, 2))
+    discount = rng.uniform(0.5, 1.0, size=(5, 2))
+    difference = reward + discount * value[1:] - value[:-1]
+    wanted = np.zeros((5, 2))
+    for t in range(5):
+        for later in range(t, 5):
+            wanted[t] += 0.7 ** (later - t) * discount[t:later].prod(axis=0) * difference[later]
+    found = returns.lambda_returns(*map(jnp.asarray, (value, reward, discount)), lambda_=0.7)
+    np.testing.assert_allclose(found - value[:-1], wanted, atol=1e-5)
+
+
+def test_targets_have_no_gradient():
+    ones = jnp.ones((4, 2))
+    gradient = jax.grad(
+        lambda value: jnp.sum(returns.lambda_returns(value, ones[1:], ones[1:], lambda_=0.9))
+    )(ones)
+    assert not jnp.any(gradient)

@@ -10,6 +10,7 @@ What the command line refuses raises ValueError here, with the same sentence.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -190,7 +191,7 @@ def train(
     total = length.warmup_steps + length.iterations * length.iteration_steps
     advance = jax.jit(_advance(made), donate_argnums=0)
     ends = np.unique(np.round(np.linspace(0, length.iterations, chosen.rows + 1)).astype(int))
-    for start, end in zip(ends[:-1], ends[1:], strict=True):
+    for start, end in itertools.pairwise(ends):
         state, sums = advance(state, np.asarray(end - start, np.int32))
         if progress is not None:
             means = {name: float(value) / int(end - start) for name, value in sums.items()}

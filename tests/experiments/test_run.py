@@ -67,6 +67,32 @@ def test_leaves_its_files(finished):
     assert sum(quarters) == pytest.approx(float(written[-1]["eval/holdout/return"]), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("counts", "rows", "evaluated"),
+    [
+        ((10, 5, 2), [0, 2, 4, 5, 6, 8, 10], {0, 5, 10}),
+        ((10, 3, 0), [0, 3, 7, 10], {10}),  # never but at the end, beside the one before training
+        ((2, 100, 40), [0, 1, 2], {0, 1, 2}),
+    ],
+)
+def test_rows_and_evaluations_are_spread_over_the_run(counts, rows, evaluated):
+    found = run.schedule(*counts)
+    assert (found[0].tolist(), found[1]) == (rows, evaluated)
+
+
+def test_a_row_is_the_mean_of_its_own_iterations(finished, tmp_path):
+    """The same run in twice as many rows: two of them have the mean of one."""
+    ten, twenty = rows(finished), rows(train(tmp_path / "run", ITERATIONS, "--rows", "20"))
+    assert [int(row["iteration"]) for row in twenty] == list(range(0, ITERATIONS + 1, 30))
+    steps = [(int(row["iteration"]) + 1) * tiny.ITERATION for row in twenty]  # with the warm-up
+    assert [int(row["env_steps"]) for row in twenty] == steps
+    for name in ("train/return", "train/q", "train/entropy"):
+        halves = np.array([float(row[name]) for row in twenty[1:]]).reshape(10, 2)
+        found = [float(row[name]) for row in ten[1:]]
+        np.testing.assert_allclose(halves.mean(axis=1), found, rtol=1e-4)
+        assert np.abs(halves[:, 0] / halves[:, 1] - 1).max() > 1e-2
+
+
 def test_tensorboard_has_the_names_and_values_of_the_csv(finished):
     (path,) = finished.glob("events.out.tfevents.*")
     seen = {}

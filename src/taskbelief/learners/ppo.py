@@ -76,6 +76,53 @@ class Config:
         return Needs(on_policy=True, privileged=self.privileged)
 
 
+# Beside a standard deviation, so that where all are alike nothing is divided by zero.
+_TINY = 1e-6
+
+
+def normalise(advantage: Array) -> Array:
+    """(A - mean) / standard deviation, over all entries of `advantage`, of any shape.
+
+    A customary step of PPO (not in Schulman et al. 2017): it makes the gradient independent
+    of the scale of rewards.
+    """
+    return (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + _TINY)
+
+
+def policy_loss(ratio: Array, advantage: Array, clip: float) -> Array:
+    """-mean(min(r A, clamp(r, 1 - clip, 1 + clip) A)), []: Schulman et al. 2017, eq. 7, negated.
+
+    Args:
+      ratio: [T, B], r = pi(a | x) / mu(a | x), of the policy to the one that played.
+      advantage: [T, B], A; no gradient passes through it.
+      clip: largest change of the ratio that still pays.
+    """
+    surrogate = partial(rlax.clipped_surrogate_pg_loss, epsilon=clip)
+    return jnp.mean(jax.vmap(surrogate)(ratio, advantage))
+
+
+def value_loss(value: Array, value_before: Array, target: Array, clip: float) -> Array:
+    """mean(max((G - V)^2, (G - W)^2)) / (2 s^2), [], where s is the standard deviation of G and
+    W = V_old + clamp(V - V_old, -clip s, clip s).
+
+    The clipped value loss of OpenAI's baselines (Engstrom et al. 2020, section 3), in deviations
+    of the returns, because their size differs by orders between environments [ours].
+
+    Args:
+      value: [T, B], V.
+      value_before: [T, B], V_old, of the parameters that played.
+      target: [T, B], G.
+      clip: largest change of a value that still pays, in deviations of the targets; 0: any.
+    """
+    error = jnp.square(target - value)
+    scale = jnp.std(target) + _TINY
+    if clip:
+        reach = clip * scale
+        near = value_before + jnp.clip(value - value_before, -reach, reach)
+        error = jnp.maximum(error, jnp.square(target - near))
+    return 0.5 * jnp.mean(error) / jnp.square(scale)
+
+
 class LearnerState(NamedTuple):
     params: Params
     optimiser: optax.OptState
@@ -154,24 +201,14 @@ def make(
         _, features = agent.unroll(params["agent"], core, inputs, None)
         policy = network.apply(params["heads"], features.actor, method="policy")
 
-        advantage = target - value_before
-        advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-6)
         log_ratio = action_head.log_prob(policy, batch.action) - batch.log_prob
         ratio = jnp.exp(log_ratio)
-        surrogate = partial(rlax.clipped_surrogate_pg_loss, epsilon=config.clip)
-        actor_loss = jnp.mean(jax.vmap(surrogate)(ratio, advantage))
+        actor_loss = policy_loss(ratio, normalise(target - value_before), config.clip)
         entropy = jnp.mean(action_head.entropy(policy, key))
 
         critic = _features.tell(features.critic, privileged, batch)
         value = network.apply(params["heads"], critic, method="value")
-        error = jnp.square(target - value)
-        scale = jnp.std(target) + 1e-6
-        if config.value_clip:
-            reach = config.value_clip * scale
-            near = value_before + jnp.clip(value - value_before, -reach, reach)
-            error = jnp.maximum(error, jnp.square(target - near))
-        # in deviations of the returns, whose size differs by orders between environments
-        critic_loss = 0.5 * jnp.mean(error) / jnp.square(scale)
+        critic_loss = value_loss(value, value_before, target, config.value_clip)
 
         aux_loss, aux_metrics = agent.aux_loss(params["agent"], features, batch.label)
         total = (

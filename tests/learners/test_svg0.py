@@ -1,0 +1,367 @@
+"""SVG(0) against an independent account in NumPy, through its public functions alone.
+
+What the networks say is read from outside: probabilities of actions from `act`, Q from the
+metric of a batch of a single step.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from taskbelief.learners import svg0
+from taskbelief.types import Continuous, Discrete, Features
+from tests import wiring
+
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
+SPEC = wiring.spec_of(action=Discrete(2), obs_dim=2, steps=3)
+CONFIG = svg0.Config(
+    privileged=False,
+    actor_hidden=8,
+    critic_hidden=8,
+    gamma=0.9,
+    lambda_=0.8,
+    entropy_cost=0.3,
+    entropy_start=1.0,
+    entropy_end=-1.0,
+    entropy_until=0.5,
+    entropy_rate=0.1,
+    actor_weight=0.7,
+    learning_rate=0.01,
+    learning_rate_end=0.2,
+    max_gradient_norm=1e9,
+    target_rate=0.1,
+)
+TOTAL = 10  # updates of the schedules
+KEY = jax.random.key(3)
+
+# four histories of three steps each
+NUM = 4
+RNG = np.random.default_rng(1)
+OBS = RNG.normal(size=(4, NUM, 2))
+ACTION = RNG.integers(2, size=(3, NUM))
+REWARD = RNG.normal(size=(3, NUM))
+# in the second an episode ends inside the task, the third ends with its task, the fourth both
+TERMINATED: np.ndarray = np.zeros((3, NUM), bool)
+TERMINATED[0, 1] = TERMINATED[2, 2] = TERMINATED[1, 3] = TERMINATED[2, 3] = True
+
+
+class Made:
+    """A learner with its update compiled, also for histories each on their own."""
+
+    def __init__(self, agent=None, config=CONFIG, spec=SPEC):
+        self.spec = spec
+        self.learner = svg0.make(wiring.posed(spec), agent or wiring.toy(), config, TOTAL)
+        self.init = jax.jit(self.learner.init)
+        self.update = jax.jit(self.learner.update)
+        alone = jax.vmap(lambda state, batch: self.learner.update(state, batch, KEY)[1], (None, 0))
+        self.metrics_of_each = jax.jit(alone)
+
+    def start(self, seed=0, **fields):
+        """A state whose networks say something: their first ones are nearly constant."""
+        state = self.init(jax.random.key(seed))
+        params = jax.tree.map(lambda leaf: 2.0 * leaf, state.params)
+        target = jax.tree.map(lambda leaf: 2.0 * leaf, state.target)
+        return state._replace(params=params, target=target)._replace(**fields)
+
+    def each(self, state, obs, action, log_prob, reward, terminated, dense=None):
+        """Metrics of each history alone, [N]."""
+        dense = reward if dense is None else dense
+        batches = [
+            wiring.batch_of(
+                obs[:, [n]],
+                action[:, [n]],
+                log_prob[:, [n]],
+                reward[:, [n]],
+                terminated[:, [n]],
+                dense=dense[:, [n]],
+            )
+            for n in range(obs.shape[1])
+        ]
+        return self.metrics_of_each(state, jax.tree.map(lambda *rows: jnp.stack(rows), *batches))
+
+    def q(self, state, obs):
+        """Q of both actions on seeing obs [N, D]: [N, 2]."""
+        num = len(obs)
+        none = np.zeros((1, num))
+        columns = [
+            self.each(
+                state, np.stack([obs, obs]), np.full((1, num), a), none, none, none.astype(bool)
+            )["q"]
+            for a in (0, 1)
+        ]
+        return np.stack(columns, axis=-1)
+
+
+@pytest.fixture(scope="module")
+def made(request):
+    request.getfixturevalue("unoptimised")
+    return Made()
+
+
+def single_step(num=2, log_prob=np.log(0.5), **more):
+    obs = np.tile(RNG.normal(size=2), (2, num, 1))
+    zero = np.zeros((1, num))
+    return wiring.batch_of(obs, zero.astype(int), zero + log_prob, zero, **more)
+
+
+# ---- critic -----------------------------------------------------------------------
+
+
+def test_the_critics_targets_are_retraces(made):
+    """Off-policy histories whose ratios are below and above 1; the target networks are others
+    than those that learn; the reward is the label's."""
+    target = made.init(jax.random.key(5)).params
+    target = jax.tree.map(lambda leaf: 2.0 * leaf, target)
+    state = made.start(target=target)
+    flat = OBS.reshape(-1, 2)
+    probs = wiring.policy(made.learner, state.params, SPEC, flat).reshape(4, NUM, 2)
+    online = made.q(state, flat).reshape(4, NUM, 2)
+    lagged = made.q(state._replace(params=target), flat).reshape(4, NUM, 2)
+    assert np.abs(online - lagged).mean() > 0.1 and np.std(probs) > 0.01
+
+    of_action = lambda table: np.take_along_axis(table[:-1], ACTION[..., None], -1)[..., 0]  # noqa: E731
+    ratio = np.array([[9.0, 3.0, 0.2, 0.2], [0.4, 1.6, 0.5, 3.0], [2.0, 0.3, 0.7, 0.1]])
+    log_prob = np.log(of_action(probs) / ratio)
+    q, expected = of_action(lagged), np.sum(probs * lagged, axis=-1)
+    goal = np.zeros((3, NUM))
+    for t in (2, 1, 0):
+        bootstrap = expected[t + 1]
+        if t < 2:
+            bootstrap = bootstrap + 0.8 * np.minimum(1, ratio[t + 1]) * (goal[t + 1] - q[t + 1])
+        # only what ends for good as time runs out has nothing beyond
+        discount = 0.9 * (1 - TERMINATED[t] * (t == 2))
+        goal[t] = REWARD[t] + discount * bootstrap
+
+    sparse = np.full((3, NUM), 50.0)
+    metrics = made.each(state, OBS, ACTION, log_prob, sparse, TERMINATED, dense=REWARD)
+    np.testing.assert_allclose(metrics["q_target"], goal.mean(axis=0), rtol=1e-3)
+    np.testing.assert_allclose(metrics["q"], of_action(online).mean(axis=0), rtol=1e-3, atol=1e-5)
+    loss = 0.5 * np.mean(np.square(goal - of_action(online)), axis=0)
+    np.testing.assert_allclose(metrics["critic_loss"], loss, rtol=1e-3)
+    np.testing.assert_allclose(metrics["trace"], np.minimum(1, ratio).mean(axis=0), rtol=1e-3)
+
+
+def test_target_features_are_the_target_agents():
+    """Q of what is reached is asked on features of the lagging agent, here of another weight."""
+    made = Made(
+        wiring.toy(
+            critic=lambda weight, obs: weight * jnp.concatenate([obs, obs[..., :1]], axis=-1)
+        )
+    )
+    state = made.start()
+    state = state._replace(target={**state.params, "agent": {"weight": jnp.asarray(-1.5)}})
+    probs = wiring.policy(made.learner, state.params, SPEC, OBS[1])
+    lagged = made.q(state._replace(params=state.target), OBS[1])
+    none = np.zeros((1, NUM))
+    metrics = made.each(state, OBS[:2], ACTION[:1], none, none, none.astype(bool))
+    expected = 0.9 * np.sum(probs * lagged, axis=-1)
+    np.testing.assert_allclose(metrics["q_target"], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_critic_moves_towards_its_target(made):
+    """Of what ends at once, the target is the reward: 1 for one action, -1 for the other."""
+    obs = np.tile(RNG.normal(size=2), (2, 2, 1))
+    action, over = np.array([[0, 1]]), np.ones((1, 2), bool)
+    reward = np.array([[1.0, -1.0]])
+    batch = wiring.batch_of(obs, action, np.log([[0.5, 0.5]]), reward, over, dense=reward)
+    state = made.start()
+    for _ in range(60):
+        state, metrics = made.update(state, batch, KEY)
+    np.testing.assert_allclose(made.q(state, obs[0, :1])[0], [1.0, -1.0], atol=0.1)
+    np.testing.assert_allclose(metrics["q_target"], 0.0, atol=1e-6)
+
+
+# Of each step, target over Q: 1 where what is reached counts; where it does not, 0 at the last
+# step, 1 + 0.8 (0 - 1) before it, and 1 + 0.8 (0.2 - 1) at the first.
+@pytest.mark.parametrize(("beyond", "targets"), [(True, [1, 1, 1]), (False, [0.36, 0.2, 0.0])])
+def test_a_draw_of_the_features_serves_both_sides_of_a_temporal_difference(beyond, targets):
+    """PEARL's hypothesis: of one action that pays nothing and changes nothing, Q without a
+    discount is its own target, provided that both are asked under the same draw."""
+
+    def study(params, inputs, key):
+        z = jax.random.normal(key, (*inputs.obs.shape[1:-1], 2))
+        features = inputs.obs + jnp.broadcast_to(z, inputs.obs.shape)
+        wide = jnp.concatenate([features, features[..., :1]], axis=-1)
+        return Features(features, wide, features, jnp.zeros(inputs.obs.shape[:2]))
+
+    config = dataclasses.replace(CONFIG, gamma=1.0, bootstrap_at_task_end=beyond)
+    spec = wiring.spec_of(action=Discrete(1), obs_dim=2, steps=3)
+    made = Made(wiring.toy(study=study), config, spec)
+    zero = np.zeros((3, 1))
+    batch = wiring.batch_of(np.zeros((4, 1, 2)), zero.astype(int), zero, zero, dense=zero)
+    _, metrics = made.update(made.start(), batch, KEY)
+    q = metrics["q"]
+    assert abs(q) > 0.01
+    np.testing.assert_allclose(metrics["q_target"], np.mean(targets) * q, rtol=1e-4)
+    loss = 0.5 * np.mean(np.square(1 - np.array(targets))) * q**2
+    np.testing.assert_allclose(metrics["critic_loss"], loss, rtol=1e-4, atol=1e-9)
+
+
+# ---- actor ------------------------------------------------------------------------
+
+
+def test_the_actors_loss_is_value_and_entropy_under_the_policy():
+    agent = wiring.toy(
+        price=lambda weight, obs: weight * obs[..., 0] ** 2,
+        aux=lambda weight, label: 3.0 * weight,
+    )
+    made = Made(agent)
+    state = made.start()
+    flat = OBS[:-1].reshape(-1, 2)
+    probs = wiring.policy(made.learner, state.params, SPEC, flat).reshape(3, NUM, 2)
+    q = made.q(state, flat).reshape(3, NUM, 2)
+    entropy = -np.sum(probs * np.log(probs), axis=-1).mean(axis=0)
+    loss = -(np.sum(probs * q, axis=-1).mean(axis=0) + 0.3 * entropy)
+    log_prob = np.full((3, NUM), np.log(0.5))
+    metrics = made.each(state, OBS, ACTION, log_prob, REWARD, TERMINATED)
+    np.testing.assert_allclose(metrics["entropy"], entropy, rtol=1e-4)
+    np.testing.assert_allclose(metrics["actor_loss"], loss, rtol=1e-3)
+    price = 2.0 * np.square(OBS[:-1, :, 0]).mean(axis=0)  # the weight is 2
+    total = metrics["critic_loss"] + 0.7 * loss + 3.0 * 2.0 + price
+    np.testing.assert_allclose(metrics["loss"], total, rtol=1e-3)
+
+
+def test_the_actor_learns_the_action_of_the_larger_q(made):
+    state = made.start()._replace(log_entropy_cost=jnp.asarray(-20.0))
+    batch = single_step(dense=np.zeros((1, 2)))
+    obs = np.asarray(batch.inputs.obs[0, :1])
+    q = made.q(state, obs)[0]
+    assert abs(q[0] - q[1]) > 0.01
+    before = wiring.policy(made.learner, state.params, SPEC, obs)[0]
+    state, _ = made.update(state, batch, KEY)
+    after = wiring.policy(made.learner, state.params, SPEC, obs)[0]
+    assert np.argmax(after - before) == np.argmax(q)
+    assert after[np.argmax(q)] - before[np.argmax(q)] > 1e-3
+
+
+def test_what_the_actor_gains_trains_neither_critic_nor_its_features():
+    """Whether the actor's loss counts very much or very much against, the critic and what it
+    reads move alike."""
+    agent = wiring.toy(
+        critic=lambda weight, obs: weight * jnp.concatenate([obs, obs[..., :1]], axis=-1)
+    )
+    zero = np.zeros((3, NUM))
+    batch = wiring.batch_of(OBS, ACTION, np.log(zero + 0.5), REWARD, TERMINATED, dense=REWARD)
+    found = []
+    for weight in (1e4, -1e4):
+        made = Made(agent, dataclasses.replace(CONFIG, actor_weight=weight))
+        state, _ = made.update(made.start(), batch, KEY)
+        policy = wiring.policy(made.learner, state.params, SPEC, OBS[0])
+        found.append((state.params["agent"]["weight"], made.q(state, OBS[0]), policy))
+    (weight, q, policy), (weight_2, q_2, policy_2) = found
+    assert weight != 2.0
+    np.testing.assert_array_equal(weight, weight_2)
+    np.testing.assert_allclose(q, q_2, rtol=1e-6)
+    assert np.abs(policy - policy_2).max() > 1e-4
+
+
+# ---- what else an update does -----------------------------------------------------
+
+
+def test_target_networks_follow_by_a_tenth(made):
+    state = made.start(target=made.init(jax.random.key(5)).params)
+    after, _ = made.update(state, single_step(dense=np.ones((1, 2))), KEY)
+    expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, state.target, after.params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.target, expected
+    )
+    moved = jax.tree.map(lambda a, b: jnp.max(jnp.abs(a - b)), after.params, state.params)
+    assert max(jax.tree.leaves(moved)) > 0.005
+
+
+def test_the_target_networks_start_as_copies_of_their_own(made):
+    state = made.init(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, state.params, state.target)
+    pairs = zip(jax.tree.leaves(state.params), jax.tree.leaves(state.target), strict=True)
+    assert all(a.unsafe_buffer_pointer() != b.unsafe_buffer_pointer() for a, b in pairs)
+
+
+# the entropy wanted: from 1 to -1 over the first half of training
+@pytest.mark.parametrize(("updates", "wanted"), [(0, 1.0), (1, 0.6), (5, -1.0), (9, -1.0)])
+def test_entropy_cost_rises_while_entropy_is_lower_than_wanted(made, updates, wanted):
+    state = made.start(updates=jnp.asarray(updates, jnp.int32))
+    cost = np.exp(state.log_entropy_cost)
+    np.testing.assert_allclose(cost, 0.3, rtol=1e-6)
+    batch = single_step(dense=np.zeros((1, 2)))
+    probs = wiring.policy(made.learner, state.params, SPEC, np.asarray(batch.inputs.obs[0, :1]))
+    entropy = -np.sum(probs * np.log(probs))  # nearly log 2
+    after, metrics = made.update(state, batch, KEY)
+    np.testing.assert_allclose(metrics["entropy_cost"], cost, rtol=1e-6)
+    np.testing.assert_allclose(
+        after.log_entropy_cost, np.log(0.3) + 0.1 * (wanted - entropy), rtol=1e-4
+    )
+    assert (after.log_entropy_cost > state.log_entropy_cost) == (updates == 0)
+    assert after.updates == updates + 1
+
+
+def test_the_agents_own_losses_have_their_weights_and_the_rate_its_schedule():
+    """The slope of the toy's weight is the mean of the price, and of the labels; Adam's first
+    step is the rate times the slope's sign, and so is each step while the slope stays."""
+    agent = wiring.toy(
+        price=lambda weight, obs: weight * obs[..., 0],
+        aux=lambda weight, label: weight * jnp.mean(label.h),
+    )
+    made = Made(agent)
+
+    def batch(price, h):
+        obs = np.zeros((4, 2, 2))
+        obs[:-1, :, 0] = price
+        obs[-1] = 100.0  # what came after the last step has no price
+        zero = np.zeros((3, 2))
+        return wiring.batch_of(obs, zero.astype(int), zero, zero, h=h, dense=zero)
+
+    start = made.init(jax.random.key(0))
+    for price, h, step in [(-0.9, 1.0, -0.01), (-1.1, 1.0, 0.01), (1.0, -0.9, -0.01)]:
+        state, _ = made.update(start, batch(price, h), KEY)
+        np.testing.assert_allclose(state.params["agent"]["weight"] - 1.0, step, rtol=1e-3)
+
+    state, weights = start, [1.0]
+    for _ in range(12):
+        state, _ = made.update(state, batch(1.0, 1.0), KEY)
+        weights.append(float(state.params["agent"]["weight"]))
+    rates = 0.01 * (1 - 0.8 * np.minimum(np.arange(12), TOTAL) / TOTAL)  # down to a fifth
+    np.testing.assert_allclose(-np.diff(weights), rates, rtol=2e-3)
+
+
+def test_long_gradients_are_cut():
+    """Of slopes of a million and then a thousand, each is cut to the same length: Adam's second
+    step is as long as its first. Uncut it would be two thirds."""
+    agent = wiring.toy(aux=lambda weight, label: weight * jnp.mean(label.h))
+    config = dataclasses.replace(CONFIG, max_gradient_norm=1.0, learning_rate_end=1.0)
+    made = Made(agent, config)
+    state = made.init(jax.random.key(0))
+    for slope, weight in ((1e6, 0.99), (1e3, 0.98)):
+        batch = single_step(h=slope, dense=np.zeros((1, 2)))
+        state, _ = made.update(state, batch, KEY)
+        np.testing.assert_allclose(state.params["agent"]["weight"], weight, rtol=1e-4)
+
+
+@pytest.mark.parametrize("discrete", [True, False])
+def test_act_samples_its_policy_or_takes_its_mode(discrete):
+    spec = wiring.spec_of(action=Discrete(3) if discrete else Continuous(2), obs_dim=2)
+    agent = wiring.toy()
+    learner = svg0.make(
+        wiring.posed(spec),
+        agent,
+        svg0.Config(privileged=False, actor_hidden=4, critic_hidden=4),
+        TOTAL,
+    )
+    params = learner.init(jax.random.key(0)).params
+    inputs = wiring.first_inputs(spec, np.tile(RNG.normal(size=2), (400, 1)))
+    core = agent.initial_core(400)
+    _, mode, at_mode = learner.act(params, core, inputs, None)
+    _, action, log_prob = learner.act(params, core, inputs, jax.random.key(1))
+    if discrete:
+        probs = wiring.policy(learner, params, spec, np.asarray(inputs.obs[0, :1]))[0]
+        np.testing.assert_array_equal(mode, np.argmax(probs))
+        np.testing.assert_allclose(np.exp(at_mode), probs.max(), rtol=1e-5)
+        counts = np.bincount(np.asarray(action), minlength=3)
+        np.testing.assert_allclose(counts / 400, probs, atol=0.08)
+        np.testing.assert_allclose(np.exp(log_prob), probs[np.asarray(action)], rtol=1e-5)
+    else:  # the median of a squashed normal is the squashed mean
+        np.testing.assert_allclose(np.median(action, axis=0), mode[0], atol=0.1)
+        assert len(np.unique(np.asarray(action)[:, 0])) > 390

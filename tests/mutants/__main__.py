@@ -1,0 +1,175 @@
+"""Puts known faults into a copy of the code, one at a time, and demands that tests fail.
+
+python -m tests.mutants                      all faults of tests/mutants/*.toml
+python -m tests.mutants --only rollout.py    those whose file, reason or tests name it
+
+An entry of a list is
+
+    [[mutant]]
+    file = "src/taskbelief/replay.py"
+    before = "text that occurs exactly once in the file"
+    after = "what replaces it"
+    why = "what is then wrong"
+    tests = ["tests/test_replay.py::test_that_must_fail"]
+
+and `status`, pytest's exit status where it is to be another than 1, "tests failed". The exit
+status is 0 only where all tests pass without a fault, and every fault makes one of its own fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 600  # that the tests of one fault may take
+# a fault that is no longer Python, or names what is not there, is noticed by any test
+BROKEN = re.compile(r"^E +(NameError|ImportError|ModuleNotFoundError).*", re.MULTILINE)
+
+
+class Mutant(NamedTuple):
+    file: str
+    before: str
+    after: str
+    why: str
+    tests: Sequence[str]
+    status: int = 1
+
+
+def load(folder: Path) -> list[Mutant]:
+    """The faults of all lists in `folder`. Raises TypeError where an entry has another form."""
+    lists = [tomllib.loads(path.read_text()) for path in sorted(folder.glob("*.toml"))]
+    return [Mutant(**entry) for found in lists for entry in found["mutant"]]
+
+
+def copy(root: Path, to: Path) -> Path:
+    """The files of `root` that git knows or would take, with what has changed in them."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=root, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in set(names.stdout.split("\0")) - {""}:
+        if (root / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, to / name)
+    return to
+
+
+def pytest(
+    tree: Path, tests: Sequence[str], *options: str, seconds: float | None = None
+) -> tuple[int | None, str]:
+    """Exit status and output of `tests` in `tree`; no status where they took too long."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tree / "src"), str(tree)]),
+        # bytecode is told from its source by size and whole seconds, too coarse for us
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # programs that a fault leaves alone are compiled once for all copies
+        "JAX_COMPILATION_CACHE_DIR": os.environ.get(
+            "JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax")
+        ),
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *tests]
+    try:
+        done = subprocess.run(
+            command, cwd=tree, env=environment, timeout=seconds, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return None, ""
+    return done.returncode, done.stdout
+
+
+def attempt(tree: Path, mutant: Mutant) -> tuple[str, str]:
+    """("killed", "survived" or "error", and what there is to say), with the fault in `tree`."""
+    path = tree / mutant.file
+    if not path.is_file():
+        return "error", "no such file"
+    sound = path.read_text()
+    if (count := sound.count(mutant.before)) != 1:
+        return "error", f"the text to replace occurs {count} times"
+    faulty = sound.replace(mutant.before, mutant.after)
+    try:
+        compile(faulty, mutant.file, "exec")
+    except SyntaxError as error:
+        return "error", f"the fault is no Python: {error}"
+    try:
+        path.write_text(faulty)
+        status, output = pytest(tree, mutant.tests, "-n0", "-x", seconds=SECONDS)
+    finally:
+        path.write_text(sound)
+    if status == 0:
+        return "survived", ", ".join(mutant.tests)
+    if status is None:
+        return "error", f"not done after {SECONDS} s"
+    if status != mutant.status:
+        return "error", f"pytest ended with {status}\n{output[-2000:]}"
+    if status == 1 and (broken := BROKEN.search(output)):
+        return "error", f"fails for another reason: {broken[0]}"
+    return "killed", ""
+
+
+def run(root: Path, mutants: Sequence[Mutant], jobs: int) -> Counter[str]:
+    """How many faults were killed, survived or could not be tried; prints a line for each."""
+    found: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        trees: queue.Queue[Path] = queue.Queue()
+        for number in range(jobs):
+            trees.put(copy(root, Path(folder, str(number))))
+        tests = sorted({test for mutant in mutants for test in mutant.tests})
+        begun = time.monotonic()
+        status, output = pytest(trees.queue[0], tests, f"-n{jobs if jobs > 1 else 0}")
+        if status != 0:
+            print(f"without a fault the tests do not pass: pytest ended with {status}\n{output}")
+            return Counter(error=1)
+        print(f"{time.monotonic() - begun:6.1f} s  passed    {len(tests)} tests without a fault")
+
+        def one(mutant: Mutant) -> None:
+            tree, begun = trees.get(), time.monotonic()
+            try:
+                what, details = attempt(tree, mutant)
+            finally:
+                trees.put(tree)
+            found[what] += 1
+            line = f"{time.monotonic() - begun:6.1f} s  {what:8}  {mutant.file}: {mutant.why}"
+            print(f"{line}\n{details}" if details else line, flush=True)
+
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(one, mutants))
+    return found
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", allow_abbrev=False)
+    parser.add_argument("--only", default="", help="in the file, the reason or a test's name")
+    parser.add_argument("--jobs", type=int, default=2, help="copies that are tried side by side")
+    arguments = parser.parse_args(args)
+    mutants = [
+        mutant
+        for mutant in load(ROOT / "tests" / "mutants")
+        if any(arguments.only in text for text in (mutant.file, mutant.why, *mutant.tests))
+    ]
+    begun = time.monotonic()
+    found = run(ROOT, mutants, arguments.jobs) if mutants else Counter()
+    print(
+        f"{len(mutants)} faults: {found['killed']} killed, {found['survived']} survived,"
+        f" {found['error']} errors; {(time.monotonic() - begun) / 60:.1f} minutes"
+    )
+    return 0 if mutants and found["killed"] == len(mutants) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""What is played to evaluate, and how returns become scores."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from taskbelief import evaluation
+from taskbelief.evaluation import Evaluation, References
+from tests import toys
+
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
+WORLD = toys.World(episode_steps=3, episodes=2)
+
+
+def evaluated(num, teach=None, **settings):
+    learner = toys.learner(1, 1)
+    play = evaluation.make(WORLD, toys.agent(), learner, teach or toys.clock(), **settings)
+    params = learner.init(jax.random.key(0)).params
+    return play(params, WORLD.task_set("holdout", num), jax.random.key(0))
+
+
+@pytest.mark.parametrize("batch", [2, 3, 5, 256])
+def test_each_task_counts_once_and_in_its_place(batch):
+    """Where the batch does not divide the number of tasks, too."""
+    found = evaluated(5, batch=batch)
+    # six steps of 1000 times the task, and 1 + 2 + 3 + 1 + 2 + 3
+    np.testing.assert_array_equal(found.returns, 6000 * toys.HOLDOUT[:5] + 12)
+    # of six steps: two, two, one and one
+    tasks = 1000 * toys.HOLDOUT[:5]
+    quarters = [2 * tasks + 3, 2 * tasks + 4, tasks + 2, tasks + 3]
+    np.testing.assert_array_equal(found.quarters, quarters)
+    assert found.label_nll.shape == (6, 5)
+
+
+def test_the_agent_takes_the_mode():
+    """It has no key, so that nothing is drawn; the environment has one for each task and step."""
+    acted = []
+
+    def act(params, core, inputs, key):
+        acted.append(key)
+        return core, jnp.zeros((inputs.obs.shape[1], 5)), jnp.zeros(inputs.obs.shape[1])
+
+    learner = toys.learner(1, 1)._replace(act=act)
+    unrolled = []
+    agent = toys.agent()
+
+    def unroll(params, core, inputs, key):
+        unrolled.append(key)
+        return agent.unroll(params, core, inputs, key)
+
+    play = evaluation.make(WORLD, agent._replace(unroll=unroll), learner, toys.clock())
+    play({"agent": {}}, WORLD.task_set("train"), jax.random.key(0))
+    assert unrolled == [None]
+    first, second = acted  # traced once each: the mode, then draws
+    assert first is None and second is not None
+
+
+def test_returns_are_of_the_mode_and_sampled_ones_of_draws():
+    """Pays what is done: 2 by the mode, 3 by a draw, at each of four steps."""
+
+    @dataclass(frozen=True)
+    class Paid(toys.World):
+        def step(self, key, state, action, task):
+            obs, after, _, terminated = super().step(key, state, action, task)
+            return obs, after, action[0], terminated
+
+    def act(params, core, inputs, key):
+        size = inputs.obs.shape[1]
+        return core, jnp.full((size, 5), 2.0 if key is None else 3.0), jnp.zeros(size)
+
+    learner = toys.learner(1, 1)._replace(act=act)
+    play = evaluation.make(Paid(), toys.agent(), learner, toys.clock())
+    found = play({"agent": {}}, Paid().task_set("train"), jax.random.key(0))
+    np.testing.assert_array_equal(found.returns, 8.0)
+    np.testing.assert_array_equal(found.sampled, 12.0)
+
+
+def test_beliefs_are_held_against_the_label_of_the_same_step():
+    """The agent believes that the label is the number of steps so far, and it is."""
+    np.testing.assert_array_equal(evaluated(2).label_nll, 0.0)
+    late = toys.clock()._replace(label=lambda memory, *_: (memory, memory[None] - 1.0))
+    np.testing.assert_array_equal(evaluated(2, late).label_nll, 1.0)
+
+
+def test_without_a_head_there_is_no_likelihood():
+    learner, agent = toys.learner(1, 1), toys.agent()._replace(belief_log_prob=None)
+    play = evaluation.make(WORLD, agent, learner, toys.clock())
+    found = play({"agent": {}, "version": 0}, WORLD.task_set("train"), jax.random.key(0))
+    assert found.label_nll is None
+
+
+def test_a_part_is_of_its_tasks():
+    found = evaluation.part(evaluated(5), 1, 3)
+    np.testing.assert_array_equal(found.returns, 6000 * toys.HOLDOUT[1:3] + 12)
+    np.testing.assert_array_equal(found.quarters[3], 1000 * toys.HOLDOUT[1:3] + 3)
+    assert found.label_nll.shape == (6, 2)
+
+
+REFERENCES = References(random=2.0, expert=10.0, explorer=6.0)
+
+
+@pytest.mark.parametrize(("returns", "score"), [(2.0, 0.0), (10.0, 1.0), (6.0, 0.5), (0.0, -0.25)])
+def test_random_scores_0_and_the_expert_1(returns, score):
+    assert evaluation.normalise(returns, REFERENCES) == score
+
+
+def test_scores_are_means_over_tasks():
+    returns = np.array([4.0, 8.0, 9.0, 11.0])  # mean 8: a score of 6 / 8
+    quarters = np.array([[0.0, 0, 0, 4], [1, 1, 2, 2], [1, 3, 3, 1], [2, 4, 4, 4]])
+    nll = np.arange(8.0)[:, None] + np.array([-1.0, 0.0, 0.0, 1.0])  # over time 0 ... 7
+    found = evaluation.scores(Evaluation(returns, quarters, nll, returns - 2.0), REFERENCES)
+    low, high = found.pop("score_low"), found.pop("score_high")
+    assert found == pytest.approx(
+        {
+            "return": 8.0,
+            "return_sampled": 6.0,
+            "score_sampled": 0.5,
+            "score": 0.75,
+            "score_over_explorer": 1.5,  # of 4 / 8
+            **{f"return_quarter_{i}": mean for i, mean in enumerate([1.0, 1.5, 2.0, 3.5], 1)},
+            "label_nll": 3.5,
+            **{f"label_nll_quarter_{i}": mean for i, mean in enumerate([0.5, 2.5, 4.5, 6.5], 1)},
+        }
+    )
+    assert (2 / 8) < low < 0.75 < high < 9 / 8
+
+
+def test_without_references_there_are_no_scores():
+    returns = np.array([1.0, 3.0])
+    found = evaluation.scores(
+        Evaluation(returns, np.stack([returns / 4] * 4), None, returns + 1.0), None
+    )
+    assert found == {
+        "return": 2.0,
+        "return_sampled": 3.0,
+        **{f"return_quarter_{i}": 0.5 for i in (1, 2, 3, 4)},
+    }
+
+
+def test_the_interval_is_the_95_percent_one_of_the_mean():
+    """Of many normal values, that of the central limit: 1.96 standard errors to each side."""
+    values = np.random.default_rng(3).normal(5.0, 2.0, 400)
+    low, high = evaluation.interval(values)
+    mean, error = values.mean(), values.std() / np.sqrt(400)
+    wanted = [mean - 1.96 * error, mean + 1.96 * error]
+    np.testing.assert_allclose([low, high], wanted, atol=0.02)
+    assert evaluation.interval(values) == (low, high)
+    assert evaluation.interval(np.full(7, 3.0)) == (3.0, 3.0)
+    assert evaluation.interval(np.array([3.0])) == (3.0, 3.0)

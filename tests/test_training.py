@@ -1,0 +1,170 @@
+"""What is played, kept and learnt from, in which order, and with which keys."""
+
+import functools
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from taskbelief import replay, training
+from tests import toys
+
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
+ENVS, UPDATES, BATCH, WARMUP = 4, 3, 16, 2
+
+
+@functools.cache
+def program(on_policy=False, **sizes):
+    """(seed) -> (the states before and after each of three iterations, the metrics of each)."""
+    settings = {
+        "envs": ENVS, "updates": UPDATES, "batch": BATCH, "replay_rows": 12, "warmup": WARMUP,
+    }  # fmt: skip
+    config = training.Config(**settings | sizes)
+    updates = 1 if on_policy else config.updates
+    learner = toys.learner(config.envs if on_policy else config.batch, 3 * updates, on_policy)
+    made = training.make(toys.World(), toys.agent(), learner, toys.teacher(), config)
+
+    @jax.jit
+    def run(seed):
+        def step(state, _):
+            after, metrics = made.step(state)
+            return after, (after, metrics)
+
+        first = made.init(jax.random.key(seed))
+        return first, jax.lax.scan(step, first, None, 3)[1]
+
+    def states_and_metrics(seed):
+        first, (after, metrics) = run(seed)
+        each = [jax.tree.map(lambda leaf, i=i: leaf[i], (after, metrics)) for i in range(3)]
+        return [first, *(state for state, _ in each)], [found for _, found in each]
+
+    return states_and_metrics
+
+
+def trained(seed=0, **sizes):
+    return program(**sizes)(seed)
+
+
+def kept(state):
+    """Of each row of the replay, [rows, ...]: the observations, actions and labels."""
+    rows = state.replay.rows
+    merged = (rows.inputs.obs, rows.action, rows.label.h)
+    return [np.asarray(leaf).reshape(-1, *leaf.shape[2:]) for leaf in merged]
+
+
+def names(observed):
+    """The keys of the resets that meta-episodes began with: one that was played once has one."""
+    return [tuple(row) for row in np.asarray(observed)[..., 2:].reshape(-1, 4)]
+
+
+def unlike(marked):
+    """Whether keys are pairwise different."""
+    each = np.asarray(marked).reshape(-1, 4)
+    return len(np.unique(each, axis=0)) == len(each)
+
+
+def test_only_tasks_of_the_training_set_are_played_and_all_of_them():
+    states, _ = trained(envs=40, replay_rows=200)
+    played = kept(states[-1])[0][:, 0, 0]
+    assert set(played) == set(toys.TRAIN)
+    # each of 200 is one of six with equal chance, here to four deviations
+    counts = np.unique(played, return_counts=True)[1]
+    np.testing.assert_array_less(np.abs(counts - 200 / 6), 4 * np.sqrt(200 * 5 / 36))
+
+
+def test_the_replay_grows_and_then_holds_the_newest():
+    states, _ = trained()
+    assert [int(state.replay.size) for state in states] == [8, 12, 12, 12]
+    # rows are of three iterations: the warm-up's two are overwritten first. Versions of the
+    # parameters tell who played: the newest there were when the iteration began
+    versions = [np.sort(kept(state)[1][:, 0, 4]).tolist() for state in states]
+    # the first four of the last one have never been written
+    assert versions[0] == [0] * 12
+    assert versions[1] == [0] * 12
+    assert versions[2] == [0] * 8 + [3] * 4
+    assert versions[3] == [0] * 4 + [3] * 4 + [6] * 4
+    # and nobody else's rows were touched
+    newest = [set(names(kept(state)[0][:, 0])) for state in states]
+    assert len(newest[2] & newest[1]) == 8
+    assert len(newest[3] & newest[2]) == 8
+    assert len(newest[3] & newest[1]) == 4
+
+
+def test_what_was_just_played_can_be_learnt_from_at_once():
+    states, _ = trained()
+    for number, (before, after) in enumerate(itertools.pairwise(states)):
+        updates = slice(UPDATES * number, UPDATES * (number + 1))
+        seen = set(names(states[-1].learner.first[updates]))  # 48 draws from 12 rows
+        new = set(names(kept(after)[0][:, 0])) - set(names(kept(before)[0][:, 0]))
+        assert new <= seen
+
+
+def test_iterations_and_updates_differ_in_keys_and_batches():
+    states, _ = trained()
+    diary = states[-1].learner
+    assert unlike(diary.keys)
+    batches = [tuple(names(first)) for first in diary.first]
+    assert len(set(batches)) == 3 * UPDATES
+    # nor is a batch drawn with the key that its update goes on with
+    for number, key in enumerate(toys.keys_of(diary.keys)):
+        memory = states[1 + number // UPDATES].replay
+        same = replay.sample(memory, key, BATCH).inputs.obs[0]
+        assert tuple(names(same)) != batches[number]
+    # and no keys come twice in all that was played, by warm-up and iterations
+    observed, acted, labelled = zip(*map(kept, states), strict=True)
+    _, rows = np.unique(np.concatenate(observed)[:, 0, 2:], axis=0, return_index=True)
+    rows = rows[np.concatenate(observed)[rows, 0, 1:].any(axis=-1)]  # without the empty ones
+    made = [np.concatenate(observed)[rows][..., 2:], np.concatenate(labelled)[rows]]
+    assert len(rows) == 4 * (WARMUP + 3)
+    # side by side meta-episodes share the key that they act by
+    acting = np.unique(np.concatenate(acted)[rows][..., :4].reshape(-1, 4), axis=0)
+    assert len(acting) == (WARMUP + 3) * toys.World().spec.task_steps
+    each = [leaf.reshape(-1, 4) for leaf in (*made, acting, diary.keys)]
+    assert unlike(np.concatenate(each))
+
+
+def test_several_rings_are_all_learnt_from():
+    states, _ = trained(shards=2, batch=120)
+    rows = states[-1].replay.rows
+    assert rows.reward.shape[:2] == (2, 6)
+    rings = [set(names(rows.inputs.obs[ring, :, 0])) for ring in (0, 1)]
+    for first in states[-1].learner.first[-UPDATES:]:
+        drawn = [set(names(part)) for part in np.split(np.asarray(first), 2)]
+        assert drawn == rings
+
+
+def test_other_seeds_play_otherwise():
+    one, other = (kept(trained(seed)[0][-1])[0] for seed in (0, 1))
+    assert not set(names(one[:, 0])) & set(names(other[:, 0]))
+
+
+def test_counters_and_metrics():
+    states, metrics = trained()
+    steps = ENVS * toys.World().spec.task_steps
+    assert [int(state.env_steps) for state in states] == [steps * i for i in (2, 3, 4, 5)]
+    assert [int(state.iteration) for state in states] == [0, 1, 2, 3]
+    assert [int(state.learner.params["version"]) for state in states] == [0, 3, 6, 9]
+    # a mean over the updates: of versions 0, 1, 2, then 3, 4, 5, ...
+    assert [float(found["version"]) for found in metrics] == [1, 4, 7]
+    # four steps of 1000 times the task, and 1 + 2 + 3 + 4, in the rows that came last
+    newest = kept(states[-1])[1][:, 0, 4] == 6
+    tasks = kept(states[-1])[0][newest, 0, 0]
+    assert float(metrics[-1]["return"]) == pytest.approx(4000 * tasks.mean() + 10)
+
+
+def test_on_policy_learners_get_what_was_just_played_once():
+    states, metrics = trained(on_policy=True)
+    assert states[0].replay is states[-1].replay is None
+    diary = states[-1].learner
+    assert diary.params["version"] == 3  # one update an iteration
+    assert unlike(diary.keys)
+    assert len(set(names(diary.first))) == 3 * ENVS
+    assert [int(state.env_steps) for state in states] == [0, 16, 32, 48]
+    tasks = np.asarray(diary.first[..., 0])
+    np.testing.assert_allclose(
+        [found["return"] for found in metrics], 4000 * tasks.mean(axis=1) + 10, rtol=1e-6
+    )
+    # the whole meta-episode, with what came after its last step
+    np.testing.assert_array_equal(diary.last[..., :2], np.stack([tasks, 0 * tasks + 4], axis=-1))

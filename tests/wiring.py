@@ -1,0 +1,345 @@
+"""The one place where tests put the library's parts together, or name how others do: real agents
+at small sizes, labels, runs, and a toy agent whose features are its observations, so that a
+learner's sums can be worked by hand.
+
+Tests of what parts do call these: a change of how parts meet is a change of this file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import taskbelief
+from experiments import assembly, command
+from taskbelief import exam, labels, problem, registry, rollout
+from taskbelief.evaluation import Evaluation, References
+from taskbelief.labels import Expert
+from taskbelief.learners import ppo, svg0
+from taskbelief.networks import heads
+from taskbelief.problem import Problem
+from taskbelief.types import (
+    Agent,
+    AgentInput,
+    Continuous,
+    Discrete,
+    Env,
+    EnvSpec,
+    Features,
+    Label,
+    LabelSpec,
+    Reals,
+    Teacher,
+    Trajectory,
+)
+
+# ---- real agents in real environments ---------------------------------------------
+
+# small instances: what is tested does not depend on size
+SMALL = {
+    "bandit": {"arms": 3, "horizon": 8},
+    "cheetah_velocity": {"horizon": 8},
+    "noisy_target": {"horizon": 8},
+    "numpad": {"horizon": 8},
+    "semicircle": {"horizon": 8},
+    "sparse_navigation": {"episode_steps": 4, "episodes": 2, "test_episodes": 2},
+}
+ENVS = ("bandit", "numpad", "semicircle")
+BATCH = 3
+
+
+def make_agent(name: str, posed: Problem, **settings) -> Agent:
+    """The agent `name` with networks of 8 units; of `settings`, those that it has."""
+    module = registry.find("agents", name)
+    sizes = {"hidden": 8, "encoder": 8, "hypotheses": 16, **settings}
+    fields = {field.name for field in dataclasses.fields(module.Config)}
+    return module.make(posed, module.Config(**{n: v for n, v in sizes.items() if n in fields}))
+
+
+def small(
+    env_name, agent_name, core="lstm", label="description", learner=svg0, env=None, **settings
+):
+    """(env as the agent sees it, agent, learner, teach) with networks of 8 units; `env`: settings
+    of the environment."""
+    posed = problem.make(taskbelief.make(env_name, **SMALL[env_name] | (env or {})), label)
+    agent = make_agent(agent_name, posed, core=core, **settings)
+    sizes = learner.Config(actor_hidden=8, critic_hidden=8)
+    if learner is ppo:
+        sizes = dataclasses.replace(sizes, minibatches=BATCH)
+    made = learner.make(posed, agent, sizes, 10)
+    teach = posed.teacher(labels=True, task=sizes.privileged)
+    return posed.seen(agent.needs).env, agent, made, teach
+
+
+def play(env, agent, learner, teach, seed=0):
+    """(params, a trajectory of BATCH training tasks)."""
+    init_key, task_key, play_key = jax.random.split(jax.random.key(seed), 3)
+    params = learner.init(init_key).params
+    tasks = jax.vmap(env.sample_task)(jax.random.split(task_key, BATCH))
+    return params, rollout.collect(
+        env,
+        tasks,
+        play_key,
+        lambda core, inputs, key: learner.act(params, core, inputs, key),
+        agent.initial_core(BATCH),
+        teach,
+    )
+
+
+# ---- labels -----------------------------------------------------------------------
+
+
+class Oracle(NamedTuple):
+    """A trained oracle, to learn from."""
+
+    initial_core: Any  # of one meta-episode
+    act: Callable | None  # (core, inputs [1, 1, ...] that end with the label) -> (core, action, _)
+    told: str  # the kind of label that it sees
+    table: Any = None  # [K, D]: its embeddings of the training tasks
+
+
+def teacher(env: Env, kind: str, oracle: Oracle | None = None) -> tuple[LabelSpec, Teacher]:
+    """The family of the labels of this kind, and who produces them while training."""
+    label = problem.make(env, kind, oracle and _expert(env, oracle)).label
+    return label.spec, label.teacher
+
+
+def examiner(env: Env, kind: str) -> Teacher:
+    """Whose labels a belief that learnt from `kind` is evaluated with."""
+    return problem.make(env, kind).label.examiner
+
+
+def revealed(env: Env, kind: str) -> Env:
+    """As an oracle sees it that is told labels of this kind."""
+    return problem.make(env, kind).revealed().env
+
+
+def dense(env: Env, teach: Teacher | None) -> Teacher:
+    """`teach`, or one who is silent, with the environment's dense reward."""
+    silent = problem.make(env, dense=True).teacher(labels=False)
+    assert silent is not None
+    return silent if teach is None else teach._replace(reward=silent.reward)
+
+
+def _expert(env: Env, oracle: Oracle) -> Expert:
+    def act(core, key, inputs, state, task):
+        told = problem.make(env, oracle.told)
+        inputs = inputs._replace(obs=told.reveal(key, inputs.obs, state, task))
+        timed = jax.tree.map(lambda leaf: leaf[None, None], inputs)
+        core, action, _ = oracle.act(core, timed)
+        return core, action[0]
+
+    return Expert(oracle.initial_core, act, oracle.table)
+
+
+def moment(env: Env, obs, **fields) -> AgentInput:
+    """What an agent sees at one moment, unbatched: `obs`, and zeros where nothing is said."""
+    seen = {
+        "obs": obs,
+        "prev_action": rollout.no_action(env.spec, 1)[0],
+        "prev_reward": jnp.zeros(()),
+        "episode_start": jnp.zeros((), bool),
+        "task_start": jnp.zeros((), bool),
+        "elapsed": jnp.zeros((), jnp.int32),
+    }
+    return AgentInput(**seen | fields)
+
+
+# ---- runs -------------------------------------------------------------------------
+
+
+def assemble(*flags: str) -> assembly.Assembly:
+    """The parts of the run with these flags."""
+    return assembly.assemble(command.parse(flags)[0])
+
+
+def seen(parts: assembly.Assembly) -> problem.Problem:
+    """What the agent of these parts trains on."""
+    return parts.trainer.problem.seen(parts.trainer.agent.needs)
+
+
+def scores(
+    parts, references: dict[str, References | None], returns, label_nll=None
+) -> dict[str, float]:
+    """What is written for an evaluation that found these returns, one for each task, earned at
+    even pace, and the same with sampled actions; `label_nll` [T, K]."""
+    returns = np.asarray(returns, float)
+    found = Evaluation(returns, np.stack([returns / 4] * 4), label_nll, returns)
+    return exam.scores(parts.trainer, parts.exam, references, (found, None))
+
+
+# ---- histories of no environment --------------------------------------------------
+
+REAL = Reals(1, (0.5,), (2.0,))  # a label of one number
+
+
+def spec_of(action=Continuous(2), label=REAL, obs_dim=3, steps=4, episodes=1) -> EnvSpec:
+    return EnvSpec(
+        obs_dim=obs_dim, action=action, task=label, episode_steps=steps, episodes_per_task=episodes
+    )
+
+
+def random_inputs(spec: EnvSpec, steps: int, batch: int = BATCH, seed: int = 0) -> AgentInput:
+    """Inputs of random numbers; meta-episodes of several episodes, the first input of each a
+    task start."""
+    rng = np.random.default_rng(seed)
+    if isinstance(spec.action, Discrete):
+        action = jnp.asarray(rng.integers(spec.action.num, size=(steps, batch)), jnp.int32)
+    else:
+        action = jnp.asarray(rng.uniform(-1, 1, (steps, batch, spec.action.num)), jnp.float32)
+    at = np.arange(steps)[:, None] * np.ones((1, batch), int)
+    return AgentInput(
+        jnp.asarray(rng.normal(size=(steps, batch, spec.obs_dim)), jnp.float32),
+        action,
+        jnp.asarray(rng.normal(size=(steps, batch)), jnp.float32),
+        jnp.asarray(at % spec.episode_steps == 0),
+        jnp.asarray(at == 0),
+        jnp.asarray(at % spec.episode_steps, jnp.int32),
+    )
+
+
+def batch_of(obs, action, log_prob, reward, terminated=None, h=0.0, dense=None) -> Trajectory:
+    """The trajectory of these numbers: obs [T + 1, B, D], the rest [T, B].
+
+    Ends inside are terminations; the task ends with the last step.
+    """
+    steps, batch = np.shape(reward)
+    action = jnp.asarray(action)
+    reward = jnp.asarray(reward, jnp.float32)
+    none = jnp.zeros((1, batch), bool)
+    terminated = jnp.zeros((steps, batch), bool) if terminated is None else jnp.array(terminated)
+    task_end = jnp.zeros((steps, batch), bool).at[-1].set(True)
+    first = none.at[:].set(True)
+    return Trajectory(
+        AgentInput(
+            jnp.asarray(obs, jnp.float32),
+            jnp.concatenate([jnp.zeros_like(action[:1]), action]),
+            jnp.concatenate([jnp.zeros((1, batch)), reward]),
+            jnp.concatenate([first, terminated[:-1], none]),
+            jnp.concatenate([first, jnp.zeros((steps, batch), bool)]),
+            jnp.zeros((steps + 1, batch), jnp.int32),
+        ),
+        action,
+        jnp.asarray(log_prob, jnp.float32),
+        reward,
+        terminated,
+        terminated | task_end,
+        task_end,
+        Label(
+            jnp.broadcast_to(jnp.asarray(h, jnp.float32), (steps, batch))[..., None],
+            None if dense is None else jnp.asarray(dense, jnp.float32),
+        ),
+    )
+
+
+def toy(
+    actor: Callable = lambda weight, obs: obs,
+    critic: Callable = lambda weight, obs: jnp.concatenate([obs, obs[..., :1]], axis=-1),
+    price: Callable = lambda weight, obs: jnp.zeros(obs.shape[:2]),
+    aux: Callable = lambda weight, label: jnp.zeros(()),
+    metrics: Callable = lambda label: {},
+    study: Callable | None = None,
+) -> Agent:
+    """An agent of one parameter `weight` (which starts at 1), without memory.
+
+    Its features are functions of (weight, obs): by default the observations, with the critic's
+    an entry wider than the actor's.
+    """
+
+    def unroll(params, core, inputs, key):
+        del key
+        weight, obs = params["weight"], inputs.obs
+        return core, Features(actor(weight, obs), critic(weight, obs), obs, price(weight, obs))
+
+    return Agent(
+        init=lambda key: {"weight": jnp.ones(())},
+        initial_core=lambda batch: jnp.zeros((batch, 1)),
+        unroll=unroll,
+        aux_loss=lambda params, features, label: (aux(params["weight"], label), metrics(label)),
+        study=study,
+    )
+
+
+class Number(NamedTuple):
+    """A task that is its own label."""
+
+    h: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Nowhere:
+    """An environment of this spec in which nothing happens."""
+
+    declared: EnvSpec
+
+    @property
+    def spec(self) -> EnvSpec:
+        return self.declared
+
+    def sample_task(self, key):
+        return Number(jnp.zeros(getattr(self.declared.task, "num", 1)))
+
+    def task_set(self, split, num=None):
+        return jax.vmap(self.sample_task)(jax.random.split(jax.random.key(0), num or 4))
+
+    def describe(self, task):
+        return task.h
+
+    def reset(self, key, task):
+        return jnp.zeros(self.declared.obs_dim), ()
+
+    def step(self, key, state, action, task):
+        return jnp.zeros(self.declared.obs_dim), (), jnp.zeros(()), jnp.zeros((), bool)
+
+
+def posed(spec: EnvSpec, revealed: bool = False) -> Problem:
+    """The problem of agents and learners for environments like `spec`, labelled by the task; if
+    `revealed`, `spec` is as an oracle sees it."""
+    if revealed:
+        told = heads.label_head(spec.task).embed_dim
+        spec = dataclasses.replace(spec, obs_dim=spec.obs_dim - told)
+    label = labels.of_the_moment(spec.task, lambda key, obs, state, task: task.h)
+    return Problem(Nowhere(spec), label)
+
+
+# ---- what a learner does, seen from outside ---------------------------------------
+
+
+def first_inputs(spec: EnvSpec, obs) -> AgentInput:
+    """The inputs on seeing obs [N, D] first."""
+    num = len(obs)
+    return AgentInput(
+        jnp.asarray(obs, jnp.float32)[None],
+        rollout.no_action(spec, num)[None],
+        jnp.zeros((1, num)),
+        jnp.ones((1, num), bool),
+        jnp.ones((1, num), bool),
+        jnp.zeros((1, num), jnp.int32),
+    )
+
+
+def policy(learner, params, spec: EnvSpec, obs) -> np.ndarray:
+    """Probabilities of discrete actions on seeing obs [N, D]: [N, num], by `act` alone.
+
+    Every action must turn up among 256 draws.
+    """
+    inputs = first_inputs(spec, obs)
+    core = jnp.zeros((len(obs), 1))
+
+    @jax.jit
+    @jax.vmap
+    def draw(key):
+        _, action, log_prob = learner.act(params, core, inputs, key)
+        return action, log_prob
+
+    action, log_prob = map(np.asarray, draw(jax.random.split(jax.random.key(7), 256)))
+    found = np.full((len(obs), spec.action.num), np.nan)
+    for row in range(len(obs)):
+        found[row, action[:, row]] = np.exp(log_prob[:, row])
+    assert not np.isnan(found).any()
+    return found
