@@ -83,7 +83,8 @@ def default(env: str | Env, agent: str, learner: str, size: str) -> RunConfig:
     for flag, value in presets.departures(size, name, agent, learner).items():
         group, _, field = flag.rpartition(".")
         settings[group][field] = value
-    sizes = training.Config(**settings["train"])
+    given: Any = settings["train"]
+    sizes = training.Config(**given)
     # as many parts as usual, as far as a batch can be divided
     parts = math.gcd(parallel.usual_parts(), sizes.batch, sizes.envs, sizes.replay_rows)
     settings["train"].setdefault("shards", parts)
