@@ -32,7 +32,7 @@ from taskbelief.agents import baseline
 from taskbelief.envs.sparse_navigation import SparseNavigation
 from taskbelief.learners import svg0
 from taskbelief.networks import heads
-from taskbelief.types import Trajectory
+from taskbelief.types import EnvSpec, Trajectory
 
 try:
     import torch
@@ -48,6 +48,7 @@ _TOLERANCE = 1e-4
 class Ours(NamedTuple):
     """An agent, what it has played, and what it makes of it."""
 
+    spec: EnvSpec
     agent: Any
     config: svg0.Config
     learner: Any
@@ -60,14 +61,14 @@ def ours(steps: int, batch: int, hidden: int) -> Ours:
     env = SparseNavigation(episode_steps=_EPISODE_STEPS, episodes=steps // _EPISODE_STEPS)
     posed = problem.make(env)
     agent = baseline.make(posed, baseline.Config(hidden=hidden, separate_cores=True))
-    config = svg0.Config(actor_hidden=hidden, critic_hidden=hidden)
+    config = svg0.Config(actor_hidden=hidden, critic_hidden=hidden, privileged=False)
     learner = svg0.make(posed, agent, config, total_updates=1_000_000)
     parts = parallel.usual_parts()
     sizes = training.Config(envs=batch, batch=batch, replay_rows=batch, warmup=1, shards=parts)
     init_key, play_key = jax.random.split(jax.random.key(0))
     state = learner.init(init_key)
     collect = jax.jit(trainer.make(posed, agent, learner, sizes).collect)
-    return Ours(agent, config, learner, state, collect(state.params, play_key), parts)
+    return Ours(posed.spec, agent, config, learner, state, collect(state.params, play_key), parts)
 
 
 def our_updates(made: Ours) -> Callable[[], None]:
@@ -109,7 +110,7 @@ def torch_updates(made: Ours) -> Callable[[], None]:
         nonlocal entropy_cost
         for _ in range(UPDATES):
             entropy = _update(made.config, network, target, optimiser, x, batch, entropy_cost)
-            lacking = made.config.entropy_start - entropy
+            lacking = heads.action_head(made.spec.action).usual_entropy - entropy
             entropy_cost *= float(np.exp(made.config.entropy_rate * lacking))
 
     return call
@@ -118,6 +119,10 @@ def torch_updates(made: Ours) -> Callable[[], None]:
 def _network(made: Ours) -> Any:
     """Our network's layers with our parameters."""
     params = jax.tree.map(np.asarray, made.state.params)
+
+    class NormalisedReLU(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return _normalised_relu(x)
 
     def linear(values: dict[str, Any]) -> Any:
         inputs, outputs = values["kernel"].shape
@@ -138,7 +143,7 @@ def _network(made: Ours) -> Any:
 
     def mlp(values: dict[Any, Any]) -> Any:
         layers = [linear(values[place]) for place in sorted(values)]
-        between = [part for layer in layers[:-1] for part in (layer, torch.nn.ReLU())]
+        between = [part for layer in layers[:-1] for part in (layer, NormalisedReLU())]
         return torch.nn.Sequential(*between, layers[-1])
 
     histories = params["agent"]["histories"]
@@ -160,7 +165,8 @@ def _tensors(made: Ours) -> tuple[Any, Any, dict[str, Any]]:
     batch = jax.tree.map(np.asarray, made.batch)
     inputs = batch.inputs
     read = (inputs.obs, inputs.prev_action, inputs.prev_reward[..., None])
-    x = np.concatenate([*read, inputs.episode_start[..., None]], axis=-1, dtype=np.float32)
+    clock = inputs.elapsed[..., None] / made.spec.episode_steps
+    x = np.concatenate([*read, inputs.episode_start[..., None], clock], axis=-1, dtype=np.float32)
     over = batch.task_end & batch.terminated
     wanted = {
         "action": batch.action,
@@ -177,9 +183,13 @@ def _memory(network: Any, which: int, x: Any) -> Any:
     return torch.cat([network["cores"][which](encoded)[0], x], dim=-1)
 
 
+def _normalised_relu(x: Any) -> Any:
+    return torch.relu(torch.nn.functional.layer_norm(x, x.shape[-1:], eps=1e-6))
+
+
 def _q(network: Any, features: Any, action: Any) -> Any:
     base = network["q_features"](features)
-    return network["q_rest"](torch.relu(base + network["q_action"](action)))[..., 0]
+    return network["q_rest"](_normalised_relu(base + network["q_action"](action)))[..., 0]
 
 
 def _normal(params: Any) -> Any:
@@ -192,6 +202,9 @@ def _normal(params: Any) -> Any:
 def _log_prob(normal: Any, unsquashed: Any) -> Any:
     softplus = torch.nn.functional.softplus(-2.0 * unsquashed)
     return (normal.log_prob(unsquashed) - 2.0 * (np.log(2.0) - unsquashed - softplus)).sum(-1)
+
+
+_OPTIMISED_APART = (("encoders", "cores"), ("policy",), ("q_features", "q_action", "q_rest"))
 
 
 def _update(
@@ -240,7 +253,9 @@ def _update(
 
     optimiser.zero_grad()
     (critic_loss + config.actor_weight * actor_loss).backward()
-    torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
+    for part in _OPTIMISED_APART:
+        parameters = [p for name in part for p in network[name].parameters()]
+        torch.nn.utils.clip_grad_norm_(parameters, config.max_gradient_norm)
     optimiser.step()
     with torch.no_grad():
         parameters = list(network.parameters())

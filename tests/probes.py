@@ -139,7 +139,6 @@ def build(env, agent_name: str, learner_name: str) -> Trainer:
             gamma=0.9,
             learning_rate=3e-3,
             learning_rate_end=1.0,
-            entropy_end=-1.0,
             target_rate=0.05,
             actor_hidden=32,
             critic_hidden=32,

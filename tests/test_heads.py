@@ -144,13 +144,16 @@ def test_a_softmax_policy_by_hand():
 
 @pytest.mark.parametrize("spec", [Continuous(2), Discrete(3)])
 def test_q_networks_tell_actions_apart(spec):
-    """Continuous: the first layer is linear in features and action. Discrete: one output each."""
+    """Continuous: the first layer is linear in features and action, and normalised before its
+    ReLU. Discrete: one output each."""
     head = heads.action_head(spec)
     q = head.q_network(4, (5,), rngs=nnx.Rngs(0))
     features = jax.random.normal(jax.random.key(0), (6, 4))
     if isinstance(spec, Continuous):
         action = jax.random.normal(jax.random.key(1), (6, 2))
         first = features @ q.features.kernel + q.features.bias + action @ q.action.kernel
+        deviations = first - first.mean(-1, keepdims=True)
+        first = deviations / np.sqrt(np.mean(np.square(deviations), axis=-1, keepdims=True) + 1e-6)
         wanted = jax.nn.relu(first) @ q.rest.layers[0].kernel + q.rest.layers[0].bias
         np.testing.assert_allclose(q.value(features).at(action), wanted[:, 0], rtol=1e-5)
         with pytest.raises(TypeError, match="cannot be listed"):

@@ -22,9 +22,9 @@ from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics, Teacher, 
 class Config:
     envs: int = 32
     """meta-episodes collected side by side in each iteration, each on a fresh training task"""
-    updates: int = 8
+    updates: int = 128
     """learner updates per iteration (off-policy learners)"""
-    batch: int = 32
+    batch: int = 4
     """meta-episodes per update (off-policy learners)"""
     replay_rows: int = 4096
     """meta-episodes kept (a multiple of `envs`)"""

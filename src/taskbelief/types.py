@@ -287,6 +287,17 @@ class Teacher(NamedTuple):
     task: bool = False  # labels hold the task too, for privileged critics
 
 
+# (key, obs, state, task) -> h: a label that depends on nothing but the moment
+Momentary: TypeAlias = Callable[[Key, Array, State, Task], Array]
+
+
+def momentary_teacher(say: Momentary) -> Teacher:
+    """A teacher that remembers nothing."""
+    return Teacher(
+        lambda memory, key, inputs, state, task: (memory, say(key, inputs.obs, state, task))
+    )
+
+
 class Trajectory(NamedTuple):
     """B whole meta-episodes, time-major, from the zero core.
 

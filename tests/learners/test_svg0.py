@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from taskbelief.learners import svg0
+from taskbelief.networks import heads
 from taskbelief.types import Continuous, Discrete, Features
 from tests import wiring
 
@@ -25,9 +26,7 @@ CONFIG = svg0.Config(
     gamma=0.9,
     lambda_=0.8,
     entropy_cost=0.3,
-    entropy_start=1.0,
-    entropy_end=-1.0,
-    entropy_until=0.5,
+    entropy_target=0.6,
     entropy_rate=0.1,
     actor_weight=0.7,
     learning_rate=0.01,
@@ -280,10 +279,10 @@ def test_the_target_networks_start_as_copies_of_their_own(made):
     assert all(a.unsafe_buffer_pointer() != b.unsafe_buffer_pointer() for a, b in pairs)
 
 
-# the entropy wanted: from 1 to -1 over the first half of training
-@pytest.mark.parametrize(("updates", "wanted"), [(0, 1.0), (1, 0.6), (5, -1.0), (9, -1.0)])
-def test_entropy_cost_rises_while_entropy_is_lower_than_wanted(made, updates, wanted):
-    state = made.start(updates=jnp.asarray(updates, jnp.int32))
+@pytest.mark.parametrize("wanted", [0.9, 0.6, -1.0])
+def test_entropy_cost_rises_while_entropy_is_lower_than_wanted(wanted):
+    made = Made(config=dataclasses.replace(CONFIG, entropy_target=wanted))
+    state = made.start()
     cost = np.exp(state.log_entropy_cost)
     np.testing.assert_allclose(cost, 0.3, rtol=1e-6)
     batch = single_step(dense=np.zeros((1, 2)))
@@ -294,8 +293,14 @@ def test_entropy_cost_rises_while_entropy_is_lower_than_wanted(made, updates, wa
     np.testing.assert_allclose(
         after.log_entropy_cost, np.log(0.3) + 0.1 * (wanted - entropy), rtol=1e-4
     )
-    assert (after.log_entropy_cost > state.log_entropy_cost) == (updates == 0)
-    assert after.updates == updates + 1
+    assert (after.log_entropy_cost > state.log_entropy_cost) == (wanted == 0.9)
+
+
+@pytest.mark.parametrize(
+    ("action", "usual"), [(Continuous(3), -3.0), (Discrete(20), 0.1 * np.log(20))]
+)
+def test_the_usual_entropy(action, usual):
+    np.testing.assert_allclose(heads.action_head(action).usual_entropy, usual)
 
 
 def test_the_agents_own_losses_have_their_weights_and_the_rate_its_schedule():

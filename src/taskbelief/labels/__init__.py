@@ -7,13 +7,22 @@ the expert lacks what the label needs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from taskbelief.posterior import Belief, Posterior
-from taskbelief.types import AgentInput, Array, Core, Key, LabelSpec, State, Task, Teacher
+from taskbelief.types import (
+    AgentInput,
+    Array,
+    Core,
+    Key,
+    LabelSpec,
+    Momentary,
+    State,
+    Task,
+    Teacher,
+    momentary_teacher,
+)
 
-# (key, obs, state, task) -> h
-Momentary = Callable[[Key, Array, State, Task], Array]
 # labels [T, ...] -> log b(h) [T], of a belief as it goes along one meta-episode
 Learned = Callable[[Array], Array]
 # (exact posterior, its beliefs [T, ...], obs [T, D], learned belief, key)
@@ -59,16 +68,5 @@ def of_the_moment(
     exact: Exact | None = None,
 ) -> LabelKind:
     """A label that depends on nothing but the moment, in training as at evaluation."""
-    always = teacher(say)
+    always = momentary_teacher(say)
     return LabelKind(spec, always, always, say, names_training_task, exact)
-
-
-def teacher(say: Momentary) -> Teacher:
-    """A teacher that remembers nothing."""
-
-    def label(
-        memory: Any, key: Key, inputs: AgentInput, state: State, task: Task
-    ) -> tuple[Any, Array]:
-        return memory, say(key, inputs.obs, state, task)
-
-    return Teacher(label)

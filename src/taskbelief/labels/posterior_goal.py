@@ -8,10 +8,20 @@ consequence is that no task outside it exists.
 
 from __future__ import annotations
 
-from taskbelief import labels, posterior
+from taskbelief import posterior
 from taskbelief.labels import Expert, LabelKind, _exact
 from taskbelief.posterior import Belief
-from taskbelief.types import AgentInput, Array, Env, Key, State, Task, Teacher, goal
+from taskbelief.types import (
+    AgentInput,
+    Array,
+    Env,
+    Key,
+    State,
+    Task,
+    Teacher,
+    goal,
+    momentary_teacher,
+)
 
 
 def make(env: Env, expert: Expert | None = None) -> LabelKind:
@@ -36,7 +46,7 @@ def make(env: Env, expert: Expert | None = None) -> LabelKind:
     return LabelKind(
         env.spec.goal,
         teacher=Teacher(draw, exact.init, exact.update),
-        examiner=labels.teacher(of_this_task),
+        examiner=momentary_teacher(of_this_task),
         momentary=of_this_task,
         exact=_exact.of_goals(env),
     )

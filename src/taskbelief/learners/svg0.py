@@ -2,9 +2,9 @@
 
 The actor ascends E[Q(s, pi(s, noise))] by the reparameterised gradient; the critic learns by
 Retrace (Munos et al. 2016) towards target networks. An entropy bonus keeps the policy from
-certainty; its cost is steered so that entropy follows a schedule (as Haarnoja et al. 2018 do
-towards a constant), because the scale of Q grows by orders of magnitude while an agent learns
-to infer its task. For discrete actions the expectation over actions is exact.
+certainty; its cost is steered so that the mean entropy keeps a constant (Haarnoja et al. 2018),
+because the scale of Q grows by orders of magnitude while an agent learns to infer its task. For
+discrete actions the expectation over actions is exact.
 
 The critic may be told the task (`privileged`). Actor and critic are normalised before each ReLU.
 The agent, the actor and the critic have an optimiser and a limit on their gradient each: the
@@ -49,7 +49,7 @@ class Config:
     """units of each of the actor's two hidden layers"""
     critic_hidden: int = 64
     """units of each of the critic's two hidden layers"""
-    gamma: float = 0.95
+    gamma: float = 0.97
     """discount per step"""
     lambda_: float = 0.9
     """decay of the Retrace traces"""
@@ -59,12 +59,9 @@ class Config:
     """reparameterised actions per step in E[Q] (continuous actions)"""
     entropy_cost: float = 0.01
     """reward units per nat of policy entropy in the actor's loss; where it starts"""
-    entropy_start: float = 0.0
-    """nats of policy entropy that the cost is steered to keep, when training begins"""
-    entropy_end: float = -2.0
-    """nats of policy entropy in the end (linear in between)"""
-    entropy_until: float = 1.0
-    """share of training after which entropy_end is kept"""
+    entropy_target: float | None = None
+    """nats of policy entropy that the cost is steered to keep; None: minus one for each number of
+    a continuous action, a tenth of the uniform policy's for a discrete action"""
     entropy_rate: float = 0.01
     """change of log entropy_cost per update and nat of difference; 0: a fixed cost"""
     actor_weight: float = 1.0
@@ -91,7 +88,6 @@ class LearnerState(NamedTuple):
     target: Params
     optimiser: optax.OptState
     log_entropy_cost: Array  # []
-    updates: Array  # [] int32
 
 
 class _Heads(nnx.Module):
@@ -121,11 +117,9 @@ def make(
     schedule = optax.linear_schedule(
         config.learning_rate, config.learning_rate * config.learning_rate_end, total_updates
     )
-    entropy_target = optax.linear_schedule(
-        config.entropy_start,
-        config.entropy_end,
-        max(1, round(config.entropy_until * total_updates)),
-    )
+    entropy_target = config.entropy_target
+    if entropy_target is None:
+        entropy_target = action_head.usual_entropy
     each = optax.chain(optax.clip_by_global_norm(config.max_gradient_norm), optax.adam(schedule))
     optimiser = optax.partition(
         {"agent": each, "actor": each, "critic": each},
@@ -141,7 +135,6 @@ def make(
             jax.tree.map(jnp.copy, params),
             optimiser.init(params),
             jnp.asarray(np.log(config.entropy_cost), jnp.float32),
-            jnp.zeros((), jnp.int32),
         )
 
     def act(
@@ -232,11 +225,9 @@ def make(
         step, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, step)
         target = optax.incremental_update(params, state.target, config.target_rate)
-        lacking = entropy_target(state.updates) - metrics["entropy"]
+        lacking = entropy_target - metrics["entropy"]
         log_entropy_cost = state.log_entropy_cost + config.entropy_rate * lacking
         metrics["entropy_cost"] = entropy_cost
-        return LearnerState(
-            params, target, optimiser_state, log_entropy_cost, state.updates + 1
-        ), metrics
+        return LearnerState(params, target, optimiser_state, log_entropy_cost), metrics
 
     return Learner(init, act, update, config.needs)

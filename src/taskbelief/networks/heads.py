@@ -46,6 +46,11 @@ class ActionHead(Protocol):
     @property
     def embed_dim(self) -> int: ...
 
+    @property
+    def usual_entropy(self) -> float:
+        """Nats of entropy that a learner keeps by default."""
+        ...
+
     def sample(self, params: Array, key: Key) -> Array: ...
     def mode(self, params: Array) -> Array: ...
     def log_prob(self, params: Array, action: Array) -> Array: ...
@@ -97,6 +102,10 @@ class SquashedNormal:
     @property
     def embed_dim(self) -> int:
         return self.num
+
+    @property
+    def usual_entropy(self) -> float:
+        return -float(self.num)  # Haarnoja et al. 2018, "Soft actor-critic algorithms", table 1
 
     def _normal(self, params: Array) -> distrax.Normal:
         mean, raw = jnp.split(params, 2, axis=-1)
@@ -178,6 +187,10 @@ class Softmax:
     @property
     def embed_dim(self) -> int:
         return self.num
+
+    @property
+    def usual_entropy(self) -> float:
+        return 0.1 * float(np.log(self.num))
 
     def sample(self, params: Array, key: Key) -> Array:
         return jax.random.categorical(key, params).astype(jnp.int32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,11 @@ def default(env: str | Env, agent: str, learner: str, size: str) -> RunConfig:
     for flag, value in presets.departures(size, name, agent, learner).items():
         group, _, field = flag.rpartition(".")
         settings[group][field] = value
-    settings["train"].setdefault("shards", parallel.usual_parts())
+    given: Any = settings["train"]
+    sizes = training.Config(**given)
+    # as many parts as usual, as far as a batch can be divided
+    parts = math.gcd(parallel.usual_parts(), sizes.batch, sizes.envs, sizes.replay_rows)
+    settings["train"].setdefault("shards", parts)
     made = {group: build(**settings[group]) for group, build in groups.items()}
     return RunConfig(name, agent, learner, preset=size, **made.pop(""), **made)
 
