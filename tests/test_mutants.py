@@ -1,10 +1,12 @@
 """What tries the faults: a survivor and a list that is out of date do not go unnoticed."""
 
 import subprocess
+import time
 
 import pytest
 
-from tests.mutants.__main__ import Mutant, attempt, copy, load, run
+from tests.mutants.__main__ import Mutant, attempt, copy, environment, load, options, run
+from tests.mutants.forks import Parent
 
 SOURCE = "def double(x):\n    return 2 * x\n"
 TESTS = """
@@ -16,6 +18,12 @@ def test_of_two():
 def test_of_three():
     assert double(3) == 6
 """
+
+
+@pytest.fixture(scope="module")
+def parent():
+    with Parent(environment(), modules=["pytest"]) as made:
+        yield made
 
 
 @pytest.fixture
@@ -47,15 +55,15 @@ FOUND, UNSEEN = mutant(), mutant(test="test_of_two")  # 2 * 2 is 2 + 2
         (mutant()._replace(file="src/triple.py"), "no such file"),
     ],
 )
-def test_a_list_that_is_out_of_date_is_an_error(tree, fault, expected):
-    what, details = attempt(tree, fault)
+def test_a_list_that_is_out_of_date_is_an_error(parent, tree, fault, expected):
+    what, details = attempt(parent, tree, fault)
     assert what == "error"
     assert expected in details
     assert (tree / "src" / "double.py").read_text() == SOURCE
 
 
 def test_all_are_counted_and_the_tree_itself_is_left_alone(tree, capsys):
-    found = run(tree, [FOUND, UNSEEN, mutant(before="3 * x")], jobs=1)
+    found = run(tree, [FOUND, UNSEEN, mutant(before="3 * x")], jobs=1, modules=["pytest"])
     assert found == {"killed": 1, "survived": 1, "error": 1}
     assert "2 tests without a fault" in capsys.readouterr().out
     assert (tree / "src" / "double.py").read_text() == SOURCE
@@ -63,7 +71,37 @@ def test_all_are_counted_and_the_tree_itself_is_left_alone(tree, capsys):
 
 def test_nothing_is_tried_where_the_tests_fail_without_a_fault(tree):
     (tree / "src" / "double.py").write_text(SOURCE.replace("2", "3"))
-    assert run(tree, [mutant(before="3 * x")], jobs=1) == {"error": 1}
+    assert run(tree, [mutant(before="3 * x")], jobs=1, modules=["pytest"]) == {"error": 1}
+
+
+def test_each_fault_is_imported_anew_by_one_process(parent, tree):
+    """What a child has imported is gone with it, and the parent has imported none of it."""
+    for fault, expected in ((FOUND, "killed"), (UNSEEN, "survived"), (FOUND, "killed")):
+        assert attempt(parent, tree, fault)[0] == expected
+
+
+def test_what_takes_too_long_has_no_status_and_is_ended(parent, tree):
+    (tree / "test_slow.py").write_text(
+        "import pathlib, subprocess, sys\n"
+        "def test_slow():\n"
+        "    late = 'import pathlib, time; time.sleep(3); pathlib.Path(\"late\").touch()'\n"
+        "    subprocess.run([sys.executable, '-c', late])\n"
+    )
+    begun = time.monotonic()
+    assert parent.pytest(tree, options(["test_slow.py"], "-n0"), 1.0)[0] is None
+    assert time.monotonic() - begun < 2.5
+    time.sleep(2.5)  # nor does what the test had started go on
+    assert not (tree / "late").exists()
+
+
+def test_a_parent_in_which_jax_has_started_ends(tmp_path):
+    (tmp_path / "starts_jax.py").write_text("import jax\njax.devices()\n")
+    started = environment() | {"PYTHONPATH": str(tmp_path)}
+    with (
+        Parent(started, modules=["jax", "starts_jax", "pytest"]) as made,
+        pytest.raises(RuntimeError, match="has ended"),
+    ):
+        made.pytest(tmp_path, [])
 
 
 def test_a_copy_has_what_git_would_take(tree, tmp_path_factory):

@@ -14,11 +14,13 @@ An entry of a list is
 
 and `status`, pytest's exit status where it is to be another than 1, "tests failed". The exit
 status is 0 only where all tests pass without a fault, and every fault makes one of its own fail.
+Faults are tried in forks of processes that have imported what tests need (see forks.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import queue
 import re
@@ -33,6 +35,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.mutants.forks import HEAVY, Parent
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 600  # that the tests of one fault may take
@@ -68,13 +72,9 @@ def copy(root: Path, to: Path) -> Path:
     return to
 
 
-def pytest(
-    tree: Path, tests: Sequence[str], *options: str, seconds: float | None = None
-) -> tuple[int | None, str]:
-    """Exit status and output of `tests` in `tree`; no status where they took too long."""
-    environment = {
+def environment() -> dict[str, str]:
+    return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(tree / "src"), str(tree)]),
         # bytecode is told from its source by size and whole seconds, too coarse for us
         "PYTHONDONTWRITEBYTECODE": "1",
         # programs that a fault leaves alone are compiled once for all copies
@@ -82,18 +82,25 @@ def pytest(
             "JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax")
         ),
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *tests]
-    try:
-        done = subprocess.run(
-            command, cwd=tree, env=environment, timeout=seconds, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return None, ""
+
+
+def options(tests: Sequence[str], *more: str) -> list[str]:
+    """What pytest is told."""
+    return ["-q", "-p", "no:cacheprovider", *more, *tests]
+
+
+def pass_without_a_fault(tree: Path, tests: Sequence[str], jobs: int) -> tuple[int, str]:
+    """Exit status and output of `tests` in `tree`, in a process of their own."""
+    paths = os.pathsep.join([str(tree / "src"), str(tree)])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options(tests, f"-n{jobs if jobs > 1 else 0}")],
+        cwd=tree, env=environment() | {"PYTHONPATH": paths}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
     return done.returncode, done.stdout
 
 
-def attempt(tree: Path, mutant: Mutant) -> tuple[str, str]:
+def attempt(parent: Parent, tree: Path, mutant: Mutant) -> tuple[str, str]:
     """("killed", "survived" or "error", and what there is to say), with the fault in `tree`."""
     path = tree / mutant.file
     if not path.is_file():
@@ -108,7 +115,7 @@ def attempt(tree: Path, mutant: Mutant) -> tuple[str, str]:
         return "error", f"the fault is no Python: {error}"
     try:
         path.write_text(faulty)
-        status, output = pytest(tree, mutant.tests, "-n0", "-x", seconds=SECONDS)
+        status, output = parent.pytest(tree, options(mutant.tests, "-n0", "-x"), SECONDS)
     finally:
         path.write_text(sound)
     if status == 0:
@@ -122,27 +129,33 @@ def attempt(tree: Path, mutant: Mutant) -> tuple[str, str]:
     return "killed", ""
 
 
-def run(root: Path, mutants: Sequence[Mutant], jobs: int) -> Counter[str]:
+def run(
+    root: Path, mutants: Sequence[Mutant], jobs: int, modules: Sequence[str] = HEAVY
+) -> Counter[str]:
     """How many faults were killed, survived or could not be tried; prints a line for each."""
     found: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        trees: queue.Queue[Path] = queue.Queue()
-        for number in range(jobs):
-            trees.put(copy(root, Path(folder, str(number))))
+    with contextlib.ExitStack() as opened:
+        folder = opened.enter_context(tempfile.TemporaryDirectory())
+        trees = [copy(root, Path(folder, str(number))) for number in range(jobs)]
         tests = sorted({test for mutant in mutants for test in mutant.tests})
         begun = time.monotonic()
-        status, output = pytest(trees.queue[0], tests, f"-n{jobs if jobs > 1 else 0}")
+        status, output = pass_without_a_fault(trees[0], tests, jobs)
         if status != 0:
             print(f"without a fault the tests do not pass: pytest ended with {status}\n{output}")
             return Counter(error=1)
         print(f"{time.monotonic() - begun:6.1f} s  passed    {len(tests)} tests without a fault")
 
+        workers: queue.Queue[tuple[Parent, Path]] = queue.Queue()
+        for tree in trees:
+            workers.put((opened.enter_context(Parent(environment(), modules)), tree))
+
         def one(mutant: Mutant) -> None:
-            tree, begun = trees.get(), time.monotonic()
+            parent, tree = worker = workers.get()
+            begun = time.monotonic()
             try:
-                what, details = attempt(tree, mutant)
+                what, details = attempt(parent, tree, mutant)
             finally:
-                trees.put(tree)
+                workers.put(worker)
             found[what] += 1
             line = f"{time.monotonic() - begun:6.1f} s  {what:8}  {mutant.file}: {mutant.why}"
             print(f"{line}\n{details}" if details else line, flush=True)
