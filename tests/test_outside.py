@@ -137,9 +137,19 @@ class Certain(Bandit):
         return memory, jnp.full((), -jnp.inf)
 
 
+@dataclass(frozen=True)
+class Blind(Bandit):
+    """A first observation that no task explains."""
+
+    def start_log_likelihood(self, task, obs):
+        return jnp.full((), -jnp.inf)
+
+
 def test_a_likelihood_that_rules_out_the_truth():
-    with pytest.raises(ValueError, match="rules out the true task"):
+    with pytest.raises(ValueError, match=r"rules out the true task \(log_likelihood"):
         taskbelief.check_env(Certain(), steps=3)
+    with pytest.raises(ValueError, match=r"rules out the true task \(start_log_likelihood"):
+        taskbelief.check_env(Blind(), steps=3)
 
 
 # ---- imports ----------------------------------------------------------------------
