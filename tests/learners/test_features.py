@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from taskbelief.learners import _features, svg0
-from taskbelief.types import Discrete, Privileged
+from taskbelief.types import Continuous, Discrete, Privileged
 from tests import wiring
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -65,3 +65,22 @@ def test_a_long_gradient_shortens_no_other(slope, reward, moved):
         for name in usual
     }
     assert same == {name: name != moved for name in usual}
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, -3.0), (0.5, 0.5)])
+def test_the_usual_entropy_is_kept_unless_another_is_given(given, kept):
+    """Of three continuous numbers it is -3: the cost rises by what entropy lacks of it."""
+    config = svg0.Config(
+        privileged=False, actor_hidden=4, critic_hidden=4, entropy_rate=0.1, entropy_target=given
+    )
+    spec = wiring.spec_of(action=Continuous(3), obs_dim=2, steps=1)
+    learner = svg0.make(wiring.posed(spec), wiring.toy(), config, 10)
+    state = learner.init(jax.random.key(0))
+    none = np.zeros((1, 2))
+    batch = wiring.batch_of(np.zeros((2, 2, 2)), np.zeros((1, 2, 3)), none, none)
+    after, metrics = jax.jit(learner.update)(state, batch, jax.random.key(1))
+    np.testing.assert_allclose(
+        after.log_entropy_cost - state.log_entropy_cost,
+        0.1 * (kept - metrics["entropy"]),
+        rtol=1e-4,
+    )
