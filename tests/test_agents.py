@@ -10,12 +10,14 @@ from scipy import stats
 from taskbelief import posterior, problem
 from taskbelief.agents import _history, pearl
 from taskbelief.envs.bandit import Bandit
+from taskbelief.envs.numpad import Numpad
 from taskbelief.envs.sparse_navigation import SparseNavigation
 from taskbelief.learners import ppo
 from taskbelief.networks import cores
 from taskbelief.types import AgentInput, Categories, Discrete, Label, Probabilities, Reals
 from tests.wiring import (
     BATCH,
+    first_inputs,
     make_agent,
     posed,
     random_inputs,
@@ -479,6 +481,16 @@ def test_exact_belief_follows_the_posterior_step_by_step():
             found = features.actor[t, row, : len(expected)]
             np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(belief.log_probs[row], known.log_probs, rtol=1e-3, atol=1e-3)
+
+
+def test_exact_belief_reads_the_cue_of_the_first_observation():
+    """That the first of two pads is the last of four, from when it is shown."""
+    env = Numpad(size=2, length=2, train_tasks=4, cues="first")
+    agent = make_agent("exact_belief", problem.make(env))
+    obs = jnp.zeros((1, 1, env.spec.obs_dim))
+    for cue, marginals in ((obs, [0.25] * 4), (obs.at[..., -8 + 3].set(1.0), [0, 0, 0, 1.0])):
+        _, features = agent.unroll({}, agent.initial_core(1), first_inputs(env.spec, cue[0]), None)
+        np.testing.assert_allclose(features.actor[0, 0, :4], marginals, atol=1e-5)
 
 
 def test_what_exact_belief_reads_of_two_goals_in_question():

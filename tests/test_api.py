@@ -98,18 +98,25 @@ def test_a_rollout_with_beliefs_and_the_exact_posterior(trained):
     mean = (weights @ grid) / weights.sum(axis=-1)
     np.testing.assert_allclose(played.posterior[1:, :, 0], mean[:-1], atol=1e-3)
     np.testing.assert_allclose(played.posterior[0], 0.0, atol=1e-5)
-    # the belief is what the agent's own likelihood of labels is centred on
-    assert played.belief.shape == (6, 3, 1)
-    first = types.AgentInput(
-        obs=jnp.zeros((1, 3, 1)),
-        prev_action=jnp.zeros((1, 3), jnp.int32),
-        prev_reward=jnp.zeros((1, 3)),
-        episode_start=jnp.ones((1, 3), bool),
-        task_start=jnp.ones((1, 3), bool),
-        elapsed=jnp.zeros((1, 3), jnp.int32),
-    )
-    _, action = made.act(made.initial_core(3), first)
-    np.testing.assert_array_equal(action, played.action[0])
+    # step by step: what the agent does on seeing this much, and the label that it expects
+    agent, params, core = made.trainer.agent, made.params["agent"], made.initial_core(3)
+
+    @jax.jit
+    def believe(core, inputs):
+        _, features = agent.unroll(params, core, inputs, None)
+        return agent.belief_mean(params, features)[0]
+
+    act = jax.jit(made.act)
+    last = jnp.zeros((1, 3), jnp.int32), jnp.zeros((1, 3))
+    for t in range(6):
+        begin = jnp.full((1, 3), t == 0)
+        time = jnp.full((1, 3), t, jnp.int32)
+        inputs = types.AgentInput(played.obs[t : t + 1], *last, begin, begin, time)
+        np.testing.assert_allclose(played.belief[t], believe(core, inputs), rtol=1e-4, atol=1e-6)
+        core, action = act(core, inputs)
+        np.testing.assert_array_equal(action, played.action[t])
+        last = played.action[t : t + 1], played.reward[t : t + 1]
+    assert np.abs(np.diff(played.belief, axis=0)).max() > 1e-3
 
 
 def test_evaluation_is_scored_by_the_expert(trained):

@@ -36,7 +36,7 @@ def divergence(env_name, kind, family, params_of, beliefs_of, steps=STEPS, num=8
     belief = beliefs_of(exact)
     belief = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (steps, *leaf.shape)), belief)
     obs = jnp.zeros((steps, env.spec.obs_dim)) if obs is None else obs
-    measure = problem.make(env, kind).label.divergence
+    measure = problem.make(env, kind).label.exact.divergence
     assert measure is not None
     return exact, measure(exact, belief, obs, lambda h: head.log_prob(params, h), jax.random.key(0))
 

@@ -70,3 +70,12 @@ def test_which_labels_name_training_tasks():
     say = made.label.momentary
     told = jax.vmap(lambda task: say(jax.random.key(0), None, None, task))(tasks)
     np.testing.assert_array_equal(told[:, 0], np.arange(rollout.batch_size(tasks)))
+
+
+def test_a_goal_is_of_what_is_seen():
+    """The pad that is next: with two lit, the third of the sequence."""
+    made = posed("numpad", "expert_goal")
+    task = made.env.task_set("train", 1)._replace(sequence=jnp.array([4, 5, 2, 1]))
+    for lit, pad in ((0, 4), (2, 2)):
+        obs = jnp.zeros(made.spec.obs_dim).at[4 + 9 + lit].set(1.0)
+        assert made.label.momentary(jax.random.key(0), obs, None, task).tolist() == [pad]

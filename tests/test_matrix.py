@@ -3,6 +3,7 @@ and no label reaches what is acted."""
 
 import dataclasses
 import itertools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -156,30 +157,106 @@ def blind(names):
     ids="-".join,
 )
 def test_label_cannot_leak(names):
-    """By data flow: nothing that is acted, seen or paid is computed from the label."""
+    """By data flow: nothing that is acted, seen or paid is computed from the label, nor from what
+    the label holds of the task."""
     env_name, agent_name, learner_name = names
     module = registry.find("learners", learner_name)
-    env, agent, learner, teach = small(env_name, agent_name, learner=module)
 
-    def trajectory(mark):
-        def marked(memory, key, inputs, state, task):
+    def trajectory(mark, mark_of_task):
+        env, agent, learner, teach = small(
+            env_name, agent_name, learner=module, wrap=lambda env: marked(env, mark_of_task)
+        )
+
+        def label(memory, key, inputs, state, task):
             memory, h = teach.label(memory, key, inputs, state, task)
             return memory, h + mark.astype(h.dtype)
 
-        return play(env, agent, learner, teach._replace(label=marked))[1]
+        assert teach.task  # privileged is the default
+        return play(env, agent, learner, teach._replace(label=label))[1]
 
-    program, shape = jax.make_jaxpr(trajectory, return_shape=True)(jnp.zeros(()))
+    zero = jnp.zeros(())
+    program, shape = jax.make_jaxpr(trajectory, return_shape=True)(zero, zero)
+    assert needed(program, [name == "label" for name in names_of(shape)]) == [True, True]
+    assert needed(program, [name != "label" for name in names_of(shape)]) == [False, False]
 
-    def reached(kept):
-        """Whether the mark is needed to compute the parts of the trajectory named `kept`."""
-        wanted = {name: name in kept for name in shape._fields}
-        flags = [
-            wanted[name] for name in shape._fields for _ in jax.tree.leaves(getattr(shape, name))
-        ]
-        return partial_eval.dce_jaxpr(program.jaxpr, flags)[1][0]
 
-    assert reached({"label"})
-    assert not reached(set(shape._fields) - {"label"})
+@pytest.mark.parametrize(
+    ("agent_name", "learner_name"),
+    [
+        (agent, learner)
+        for env, agent, learner in blind(
+            itertools.product(
+                ["sparse_navigation"], registry.names("agents"), registry.names("learners")
+            )
+        )
+    ],
+)
+def test_the_critic_learns_from_the_task_in_the_label(agent_name, learner_name):
+    """By data flow, again: no critic's loss without the task, and no belief's with it."""
+    module = registry.find("learners", learner_name)
+
+    def losses(mark_of_task):
+        env, agent, learner, teach = small(
+            "sparse_navigation",
+            agent_name,
+            learner=module,
+            label="posterior_goal",
+            wrap=lambda env: marked(env, mark_of_task),
+        )
+        _, batch = play(env, agent, learner, teach)
+        state = learner.init(jax.random.key(0))
+        return learner.update(state, batch, jax.random.key(1))[1]
+
+    program, shape = jax.make_jaxpr(losses, return_shape=True)(jnp.zeros(()))
+    names = sorted(shape)
+    assert needed(program, [name == "critic_loss" for name in names]) == [True]
+    if "belief_nll" in names and learner_name == "svg0":  # ppo's is a mean over several updates
+        assert needed(program, [name == "belief_nll" for name in names]) == [False]
+
+
+class Marked(NamedTuple):
+    """A task beside which a mark lies."""
+
+    task: Any
+    mark: jax.Array  # [] float32, 0
+
+
+def marked(env, mark):
+    """`env`, whose tasks have the mark: it plays as if they had not, and what describes a task is
+    computed from it."""
+    kind = type(env)
+
+    class With(kind):
+        def sample_task(self, key):
+            return Marked(kind.sample_task(self, key), mark)
+
+        def reset(self, key, task):
+            return kind.reset(self, key, task.task)
+
+        def step(self, key, state, action, task):
+            return kind.step(self, key, state, action, task.task)
+
+        def describe(self, task):
+            if not isinstance(task, Marked):  # a hypothesis of an exact posterior
+                return kind.describe(self, task)
+            h = kind.describe(self, task.task)
+            return h + task.mark.astype(h.dtype)
+
+        def goal(self, obs, task):
+            return kind.goal(self, obs, task.task if isinstance(task, Marked) else task)
+
+    fields = {field.name: getattr(env, field.name) for field in dataclasses.fields(env)}
+    return With(**fields)
+
+
+def names_of(shape):
+    """For each leaf of a trajectory, the part that it belongs to."""
+    return [name for name in shape._fields for _ in jax.tree.leaves(getattr(shape, name))]
+
+
+def needed(program, kept):
+    """Which inputs of a program are needed to compute the outputs that are `kept`."""
+    return partial_eval.dce_jaxpr(program.jaxpr, kept)[1]
 
 
 @pytest.mark.parametrize(("env_name", "agent_name"), [("numpad", "aux_head"), ("bandit", "belief")])

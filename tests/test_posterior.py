@@ -381,6 +381,47 @@ def test_statistics_of_a_belief_over_places():
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
+def test_of_equally_probable_goals_statistics_name_the_nearest():
+    env = taskbelief.make("sparse_navigation")
+    exact = posterior.make(env, num=32)
+    masses = np.full(32, 1e-12)
+    masses[[4, 20]] = 0.5
+    belief = weights(masses)
+    h, _ = line("sparse_navigation", 32)
+    scale = np.array([np.sqrt(0.5), np.sqrt(0.5 - 4 / np.pi**2)])
+    for near in (4, 20):
+        obs = 0.9 * h[near]
+        found = exact.statistics(belief, jnp.asarray(obs, jnp.float32))
+        np.testing.assert_allclose(found[4:6], (h[near] - obs) / scale, atol=1e-4)
+    # the corners of a square of pads: one more probable is farther, two others are as probable
+    env = taskbelief.make("numpad", size=2, length=2, train_tasks=4)
+    exact = posterior.make(env)
+    first = np.asarray(exact.labels)[:, 0]
+    centres = np.array([[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]])
+    for shares, likely in (([0.3, 0.2, 0.2, 0.3], 3), ([0.1, 0.2, 0.4, 0.3], 2)):
+        belief = weights(np.asarray(shares)[first] / 3)
+        obs = jnp.zeros(env.spec.obs_dim).at[:2].set(jnp.array([0.4, 0.3]))
+        found = exact.statistics(belief, obs)
+        expected = [*np.eye(4)[likely], *(centres[likely] - [0.4, 0.3])]
+        np.testing.assert_allclose(found[6:], expected, atol=1e-4)
+
+
+def test_the_first_observation_counts():
+    """Its cue says that the first of two pads is the last of four: three sequences are left."""
+    env = taskbelief.make("numpad", size=2, length=2, train_tasks=4, cues="first")
+    exact = posterior.make(env)
+    obs = jnp.zeros(env.spec.obs_dim).at[-8 + 3].set(1.0)
+    left = np.asarray(exact.labels)[:, 0] == 3
+    assert left.sum() == 3
+    nothing = jnp.zeros((0, 2)), jnp.zeros(0)
+    for belief in (
+        exact.init(obs),
+        jax.tree.map(lambda leaf: leaf[0], posterior.along(exact, obs[None], *nothing)),
+    ):
+        np.testing.assert_allclose(np.exp(belief.log_probs), left / 3, atol=1e-6)
+    np.testing.assert_allclose(np.exp(exact.init().log_probs), 1 / 12, rtol=1e-5)
+
+
 def test_what_a_belief_over_arms_says():
     exact = posterior.make(taskbelief.make("bandit", arms=3))
     np.testing.assert_allclose(exact.entropy(exact.init()), 0.0, atol=1e-5)  # of U(0, 1)

@@ -182,3 +182,20 @@ def test_what_is_privileged_is_the_task_and_its_goal():
     np.testing.assert_allclose(found, np.broadcast_to(wanted, (5, 3, 4)), rtol=1e-6)
     alike = taskbelief.make("sparse_navigation")  # goal and task are of one family: said once
     assert problem.make(alike).privileged().size == 2
+
+
+def test_what_is_privileged_is_seen_from_where_the_agent_is():
+    """Between two pads of numpad, with the first lit: the next is half a spacing to the right.
+    What an oracle is told at the end of its observations changes nothing."""
+    env = taskbelief.make("numpad")
+    task = env.task_set("train", 1)._replace(sequence=jnp.array([4, 5, 2, 1]))
+    state = env.reset(jax.random.key(0), task)[1]._replace(
+        position=jnp.array([0.5, -0.25]), progress=jnp.array(1)
+    )
+    obs = env._observe(state, task)
+    size, read = problem.make(env).privileged()
+    found = read(obs, task)
+    assert found.shape == (size,)
+    np.testing.assert_allclose(found[-11:], [*np.eye(9)[5], 0.5, 0.25], atol=1e-6)
+    told = jnp.concatenate([obs, jnp.full(7, 3.0)])
+    np.testing.assert_array_equal(read(told, task), found)

@@ -62,11 +62,19 @@ def make_agent(name: str, posed: Problem, **settings) -> Agent:
 
 
 def small(
-    env_name, agent_name, core="lstm", label="description", learner=svg0, env=None, **settings
+    env_name,
+    agent_name,
+    core="lstm",
+    label="description",
+    learner=svg0,
+    env=None,
+    wrap=lambda env: env,
+    **settings,
 ):
     """(env as the agent sees it, agent, learner, teach) with networks of 8 units; `env`: settings
-    of the environment."""
-    posed = problem.make(taskbelief.make(env_name, **SMALL[env_name] | (env or {})), label)
+    of the environment; `wrap`: what becomes of it then."""
+    made = wrap(taskbelief.make(env_name, **SMALL[env_name] | (env or {})))
+    posed = problem.make(made, label)
     agent = make_agent(agent_name, posed, core=core, **settings)
     sizes = learner.Config(actor_hidden=8, critic_hidden=8)
     if learner is ppo:

@@ -532,3 +532,20 @@ def test_the_likelihood_of_numpad_by_hand():
     # another pad is lit than this sequence begins with
     swapped = numpad.Task(jnp.array([1, 5, 2, 4]))
     assert explained(swapped, 1.0, lit) == -20.0
+
+
+def test_a_cue_of_numpad_tells_of_the_pad_that_is_next_when_it_is_seen():
+    """Rolling onto pad 5 with pad 4 lit: before it the cue shows 5, after it 2."""
+    env: Any = taskbelief.make("numpad", cues="next")
+    task, state = at(env, (0.5, 0.0), progress=1, earned=1)
+    state = state._replace(cue=jnp.ones(4, bool))
+    obs, action = env._observe(state, task), env.expert(KEY, state, task)
+    after, _, reward, _ = env.step(KEY, state, action, task)
+    np.testing.assert_array_equal(obs[-9:], np.eye(9)[5])
+    np.testing.assert_array_equal(after[-9:], np.eye(9)[2])
+    memory = env.initial_memory(task)._replace(earned=jnp.array(1))
+    # another sequence explains lights and payment, and not what is next
+    for sequence, log_likelihood in (([4, 5, 2, 1], 0.0), ([4, 5, 1, 2], -20.0)):
+        other = numpad.Task(jnp.array(sequence))
+        _, found = env.log_likelihood(other, memory, obs, action, reward, after)
+        assert float(found) == log_likelihood
