@@ -24,7 +24,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             (env, ANY, "ppo"): {"train.envs": 128}
             for env in ("semicircle", "sparse_navigation", "noisy_target")
         },
-        ("bandit", ANY, ANY): {"label": "posterior_goal"},
+        ("bandit", ANY, ANY): {"label": "posterior_goal", "steps": 500_000},
         ("bandit", ANY, "svg0"): {"learner.gamma": 0.9},
         ("bandit", ANY, "ppo"): {"steps": 3_000_000, "learner.minibatches": 16},
         ("semicircle", ANY, ANY): {"label": "expert_goal", "steps": 1_500_000},
