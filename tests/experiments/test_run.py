@@ -189,7 +189,7 @@ def test_seeds_side_by_side_are_each_as_alone(tmp_path):
 def test_replay_sized_in_bytes(tmp_path, capsys):
     train(tmp_path / "run", 2, "--replay-memory", "100KB")
     said = capsys.readouterr().out
-    assert "Each device will hold: replay 92.8 KB, parameters" in said
+    assert "Each device will hold: replay 93.8 KB, parameters" in said
     for size, why in (
         ("1KB", "the 4 meta-episodes of one iteration take"),
         ("100TB", "free; take a smaller --replay-memory"),
