@@ -51,7 +51,7 @@ class _Flags(RunConfig):
     """The three names, as flags."""
 
     env_name: Annotated[str, tyro.conf.arg(name="env")]
-    """environment"""
+    """environment: a name, or package.module:Class of one of your own"""
     agent_name: Annotated[str, tyro.conf.arg(name="agent")]
     """what becomes of the history"""
     learner_name: Annotated[str, tyro.conf.arg(name="learner")]

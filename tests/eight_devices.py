@@ -18,7 +18,7 @@ UPDATES = 20
 
 def functions(learner_name, mesh, **sizes):
     learner_module = registry.find("learners", learner_name)
-    settings = {"hold": 2, "shards": 8, "envs": 24, "batch": 16, "replay_rows": 96, "updates": 2}
+    settings = {"shards": 8, "envs": 24, "batch": 16, "replay_rows": 96, "updates": 2}
     env, agent, learner, teach = small("numpad", "aux_head", learner=learner_module)
     return training.make(env, agent, learner, teach, training.Config(**settings | sizes), mesh)
 

@@ -119,3 +119,24 @@ def test_exact_belief_counts_the_last_transition_of_an_episode():
     best = goals[int(jnp.argmax(belief.log_probs[0]))]
     assert np.linalg.norm(best - goal) <= np.min(np.linalg.norm(goals - goal, axis=-1)) + 1e-6
     assert float(jnp.max(belief.log_probs)) > np.log(0.9)
+
+
+def test_beliefs_along_a_history_read_what_was_reached_before_a_reset():
+    """A belief of which action led where, in place of a filter: its updates are their arguments."""
+
+    class Recorder:
+        init = staticmethod(lambda obs: jnp.concatenate([obs, obs, jnp.zeros(2)]))
+        update = staticmethod(
+            lambda belief, obs, action, reward, reached: jnp.concatenate(
+                [obs, reached, jnp.stack([action, reward])]
+            )
+        )
+
+    obs = jnp.arange(4.0)[:, None]
+    reached = obs.at[2].set(9.0)
+    action, reward = jnp.array([0.1, 0.2, 0.3]), jnp.array([1.0, 2.0, 3.0])
+    found = posterior.along(Recorder, obs, action, reward, reached)
+    wanted = [[0, 0, 0, 0], [0, 1, 0.1, 1], [1, 9, 0.2, 2], [2, 3, 0.3, 3]]
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    plain = posterior.along(Recorder, obs, action, reward)
+    np.testing.assert_allclose(plain[:, 1], [0, 1, 2, 3])

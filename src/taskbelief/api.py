@@ -144,14 +144,15 @@ def _known(env: Env, expected: Callable, played: types.Trajectory) -> Array:
     """E[label] under the exact posterior, [T, B, ...]; one meta-episode at a time."""
     exact = posterior.make(env, 500)
 
-    def one(xs: tuple[Array, Array, Array]) -> Array:
-        obs, action, reward = xs
-        obs = obs[:, : env.spec.obs_dim]  # an oracle's go on with the label
-        beliefs = posterior.along(exact, obs, action, reward)
+    def one(xs: tuple[tuple[Array, Array | None], Array, Array]) -> Array:
+        observed, action, reward = xs
+        # an oracle's go on with the label
+        obs, reached = jax.tree.map(lambda leaf: leaf[:, : env.spec.obs_dim], observed)
+        beliefs = posterior.along(exact, obs, action, reward, reached)
         beliefs = jax.tree.map(lambda leaf: leaf[:-1], beliefs)
         return expected(exact, beliefs, obs[:-1])
 
-    history = played.inputs.obs, played.action, played.reward
+    history = (played.inputs.obs, played.inputs.reached), played.action, played.reward
     by_task = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), history)
     return jnp.moveaxis(jax.lax.map(one, by_task), 0, 1)
 

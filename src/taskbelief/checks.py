@@ -18,6 +18,7 @@ from taskbelief.types import (
     HasDenseReward,
     HasExpert,
     HasGoal,
+    HasInformativeStart,
     HasLikelihood,
     Key,
     LabelSpec,
@@ -145,6 +146,10 @@ def _check_capabilities(
         _same(env, "log_likelihood returns another kind of memory", after, memory)
         _array(env, "log_likelihood", log_likelihood, (), jnp.float32)
         _require(bool(np.isfinite(log_likelihood)), "rules out the true task (log_likelihood)", env)
+    if isinstance(env, HasInformativeStart):
+        told = env.start_log_likelihood(task, obs)
+        _array(env, "start_log_likelihood", told, (), jnp.float32)
+        _require(bool(np.isfinite(told)), "rules out the true task (start_log_likelihood)", env)
 
 
 # ---- one promise at a time --------------------------------------------------------

@@ -55,8 +55,8 @@ def make(
 
         def one(xs: tuple) -> Array:
             """One meta-episode at a time: beliefs over time are large."""
-            obs, action, reward, features, key = xs
-            beliefs = posterior.along(exact, obs, action, reward)
+            obs, reached, action, reward, features, key = xs
+            beliefs = posterior.along(exact, obs, action, reward, reached)
             beliefs = jax.tree.map(lambda leaf: leaf[:-1], beliefs)
             features = jax.tree.map(lambda leaf: leaf[:, None], features)
 
@@ -68,7 +68,7 @@ def make(
 
         by_task = jax.tree.map(
             lambda leaf: jnp.moveaxis(leaf, 1, 0),
-            (played.inputs.obs, played.action, played.reward, features),
+            (played.inputs.obs, played.inputs.reached, played.action, played.reward, features),
         )
         return jax.lax.map(one, (*by_task, jax.random.split(draw_key, batch))).T
 

@@ -100,11 +100,15 @@ def make(env: str | Env, num: int = 1000) -> Posterior:
     )
 
 
-def along(posterior: Posterior, obs: Array, action: Array, reward: Array) -> Belief:
-    """The beliefs of a whole episode: entry t is what is known on seeing obs[t].
+def along(
+    posterior: Posterior, obs: Array, action: Array, reward: Array, reached: Array | None = None
+) -> Belief:
+    """The beliefs of a whole meta-episode: entry t is what is known on seeing obs[t].
 
     Args:
       obs: [T + 1, obs_dim]; action: [T, ...]; reward: [T].
+      reached: [T + 1, obs_dim], what each action led to (`AgentInput.reached`), which differs
+        from `obs` where a reset followed; None: there was none.
 
     Returns:
       A belief with a leading axis of T + 1; its first entry is the prior, given obs[0].
@@ -115,7 +119,8 @@ def along(posterior: Posterior, obs: Array, action: Array, reward: Array) -> Bel
         return belief, belief
 
     prior = posterior.init(obs[0])
-    _, after = jax.lax.scan(step, prior, (obs[:-1], action, reward, obs[1:]))
+    led_to = obs if reached is None else reached
+    _, after = jax.lax.scan(step, prior, (obs[:-1], action, reward, led_to[1:]))
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), prior, after)
 
 

@@ -63,6 +63,12 @@ def long_walk(case):
 every_case = pytest.mark.parametrize("case", CASES)
 
 
+# the body compiles for most of a minute, and is walked below
+@pytest.mark.parametrize("case", [case for case in CASES if case != "cheetah_velocity"])
+def test_what_authors_of_environments_can_check(case):
+    taskbelief.check_env(make(case), steps=20)
+
+
 @every_case
 def test_scan_of_many_steps_is_finite_and_as_the_spec_says(case):
     env = make(case)

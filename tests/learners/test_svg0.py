@@ -297,7 +297,7 @@ def test_entropy_cost_rises_while_entropy_is_lower_than_wanted(wanted):
 
 
 @pytest.mark.parametrize(
-    ("action", "usual"), [(Continuous(3), -3.0), (Discrete(20), 0.1 * np.log(20))]
+    ("action", "usual"), [(Continuous(3), -3.0), (Discrete(20), 0.7 * np.log(20))]
 )
 def test_the_usual_entropy(action, usual):
     np.testing.assert_allclose(heads.action_head(action).usual_entropy, usual)

@@ -61,7 +61,7 @@ class Config:
     """reward units per nat of policy entropy in the actor's loss; where it starts"""
     entropy_target: float | None = None
     """nats of policy entropy that the cost is steered to keep; None: minus one for each number of
-    a continuous action, a tenth of the uniform policy's for a discrete action"""
+    a continuous action, 0.7 of the uniform policy's for a discrete action"""
     entropy_rate: float = 0.01
     """change of log entropy_cost per update and nat of difference; 0: a fixed cost"""
     actor_weight: float = 1.0

@@ -79,7 +79,7 @@ def default(env: str | Env, agent: str, learner: str, size: str) -> RunConfig:
         "train": training.Config,
         "": lambda **fields: fields,
     }
-    settings: dict[str, dict[str, object]] = {group: {} for group in groups}
+    settings: dict[str, dict[str, Any]] = {group: {} for group in groups}
     for flag, value in presets.departures(size, name, agent, learner).items():
         group, _, field = flag.rpartition(".")
         settings[group][field] = value

@@ -1,0 +1,64 @@
+"""The trainer's own functions: how long training is, and a trained oracle as an expert."""
+
+import jax
+import numpy as np
+import pytest
+
+import taskbelief
+from taskbelief import problem, trainer, training
+from taskbelief.agents import baseline, oracle
+from taskbelief.learners import svg0
+from taskbelief.types import Needs
+from tests.wiring import SMALL
+
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
+
+def test_a_trained_oracle_advises_what_it_would_do_itself():
+    """It sees the label in its own environment; asked beside another agent's, it is shown it."""
+    posed = problem.make(taskbelief.make("semicircle", **SMALL["semicircle"]), "expert_goal")
+    agent = oracle.make(posed, oracle.Config(hidden=8, encoder=8))
+    learner = svg0.make(posed, agent, svg0.Config(actor_hidden=8, critic_hidden=8))
+    trained = trainer.make(posed, agent, learner, training.Config())
+    params = learner.init(jax.random.key(0)).params
+    tasks = posed.env.task_set("train", 3)
+    played = jax.jit(trained.play)(params, tasks, jax.random.key(1))
+    size = posed.spec.obs_dim
+    bare = played.inputs._replace(obs=played.inputs.obs[..., :size])
+    expert = trainer.expert(trained, params)
+    assert expert.table is None
+
+    @jax.jit
+    def advise(inputs, tasks):
+        def one(task, inputs):
+            def step(core, now):
+                return expert.act(core, jax.random.key(0), now, None, task)
+
+            return jax.lax.scan(step, expert.initial_core, inputs)[1]
+
+        return jax.vmap(one, in_axes=(0, 1), out_axes=1)(tasks, inputs)
+
+    inputs = jax.tree.map(lambda leaf: leaf[:-1], bare)
+    advised = advise(inputs, tasks)
+    np.testing.assert_allclose(advised, played.action, atol=1e-6)
+    others = jax.tree.map(lambda leaf: leaf[::-1], tasks)
+    assert not np.allclose(advise(inputs, others)[:, 0], played.action[:, 0], atol=1e-6)
+
+
+def test_only_an_oracle_is_an_expert():
+    posed = problem.make(taskbelief.make("bandit", **SMALL["bandit"]))
+    agent = baseline.make(posed)
+    learner = svg0.make(posed, agent)
+    made = trainer.make(posed, agent, learner, training.Config())
+    with pytest.raises(ValueError, match="has to be an oracle"):
+        trainer.expert(made, learner.init(jax.random.key(0)).params)
+
+
+def test_how_long_training_is():
+    """By hand: meta-episodes of 8 steps, 4 in an iteration; 100 steps are 2 iterations' warm-up
+    and 36 steps more, of which an iteration takes 32."""
+    posed = problem.make(taskbelief.make("bandit", arms=3, horizon=8))
+    sizes = training.Config(envs=4, warmup=2, updates=3)
+    assert trainer.length(posed, Needs(), sizes, 100) == trainer.Length(2, 64, 32, 6)
+    assert trainer.length(posed, Needs(on_policy=True), sizes, 100) == trainer.Length(4, 0, 32, 4)
+    assert trainer.length(posed, Needs(), sizes, 10).iterations == 1
