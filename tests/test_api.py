@@ -142,7 +142,7 @@ def test_a_pure_function_trains_the_same(trained):
     assert metrics["return"].shape == (2, 4)
     # of the first iteration, the next two and the last
     for step, part in zip(seen, ([0], [1, 2], [3]), strict=True):
-        mean = np.mean(metrics["return"][0, np.array(part)])
+        mean = float(np.mean(metrics["return"][0, np.array(part)]))
         assert step.metrics["return"] == pytest.approx(mean, rel=1e-5)
     assert not np.allclose(metrics["return"][0], metrics["return"][1])
 
