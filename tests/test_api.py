@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import taskbelief
-from taskbelief import api, posterior, types
+from taskbelief import api, exam, posterior, types
 from tests.test_problem import Place, Steps
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -127,6 +127,10 @@ def test_evaluation_is_scored_by_the_expert(trained):
     played = made.rollout(made.env.task_set("holdout", 5), jax.random.key(0))
     returns = np.asarray(played.reward).sum(axis=0).mean()
     assert found["eval/holdout/return"] == pytest.approx(returns, rel=1e-5)
+    for split in ("train", "holdout"):  # each by its own ends
+        ends = exam.mean_returns(made.env, made.env.task_set(split, 5))
+        share = (found[f"eval/{split}/return"] - ends["random"]) / (ends["expert"] - ends["random"])
+        assert found[f"eval/{split}/score"] == pytest.approx(share, rel=1e-5)
 
 
 def test_a_pure_function_trains_the_same(trained):
@@ -136,7 +140,10 @@ def test_a_pure_function_trains_the_same(trained):
     first = jax.tree.map(lambda leaf: leaf[0], params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), first, made.params)
     assert metrics["return"].shape == (2, 4)
-    assert metrics["return"][0, -1] == pytest.approx(seen[-1].metrics["return"], rel=1e-5)
+    # of the first iteration, the next two and the last
+    for step, part in zip(seen, ([0], [1, 2], [3]), strict=True):
+        mean = float(np.mean(metrics["return"][0, np.array(part)]))
+        assert step.metrics["return"] == pytest.approx(mean, rel=1e-5)
     assert not np.allclose(metrics["return"][0], metrics["return"][1])
 
 

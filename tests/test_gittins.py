@@ -38,18 +38,20 @@ def test_three_pulls_left_against_enumeration():
 
 
 def test_it_tries_the_lesser_known_of_equal_arms_and_the_better_at_the_last_pull():
-    env = taskbelief.make("bandit", arms=2, horizon=10)
-    policy = explorer.gittins(env)
-    task = env.sample_task(jax.random.key(0))
     key = jax.random.key(1)
 
-    def choice(wins, losses):
+    def choice(wins, losses, horizon=10):
+        env = taskbelief.make("bandit", arms=2, horizon=horizon)
+        policy, task = explorer.gittins(env), env.sample_task(jax.random.key(0))
         belief = posterior.Counts(jnp.asarray(wins, jnp.float32), jnp.asarray(losses, jnp.float32))
         return int(policy.act(belief, key, None, task))
 
     assert choice([2, 0], [2, 0]) == 1
     assert choice([1, 4], [1, 3]) == 1  # the last pull: means 2/4 and 5/9
     assert choice([1, 4], [0, 4]) == 0
+    # means 1/2 and 12/22. Were there two pulls left, the indices would be 5/9 and 0.552
+    assert choice([0, 11], [0, 9], horizon=21) == 1
+    assert choice([0, 11], [0, 9], horizon=22) == 0
 
 
 def test_it_is_for_independent_arms():

@@ -74,6 +74,19 @@ def test_presets_fit_and_survive_json(names):
     assert config.from_json(json.loads(json.dumps(config.to_json(chosen)))) == chosen
 
 
+def test_settings_of_ones_own_survive_json():
+    """One of each group, beside those of the preset."""
+    chosen = config.default("bandit", "belief", "svg0", "cpu")
+    groups = {"env": {"arms": 7}, "agent": {"hidden": 3}, "learner": {"gamma": 0.123}}
+    own = {
+        group: dataclasses.replace(getattr(chosen, group), **changed)
+        for group, changed in (groups | {"train": {"updates": 5}}).items()
+    }
+    changed = dataclasses.replace(chosen, seed=4, **own)
+    again = config.from_json(json.loads(json.dumps(config.to_json(changed))))
+    assert again == changed != chosen
+
+
 @pytest.mark.parametrize("agent", ["aux_head", "oracle"])
 @pytest.mark.parametrize("env", ["bandit", "numpad", "semicircle"])
 def test_references_of_presets_are_committed(env, agent):
