@@ -10,7 +10,7 @@ run: .venv/ready
 test: .venv/ready
 	$(BIN)/python -m pytest
 
-# Faults of one line that tests must notice: most of an hour.
+# Faults of one line that tests must notice: about a quarter of an hour on two cores.
 mutants: .venv/ready
 	$(BIN)/python -m tests.mutants
 

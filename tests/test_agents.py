@@ -10,6 +10,7 @@ from scipy import stats
 from taskbelief import posterior, problem
 from taskbelief.agents import _history, pearl
 from taskbelief.envs.bandit import Bandit
+from taskbelief.envs.noisy_target import NoisyTarget
 from taskbelief.envs.numpad import Numpad
 from taskbelief.envs.sparse_navigation import SparseNavigation
 from taskbelief.learners import ppo
@@ -481,6 +482,29 @@ def test_exact_belief_follows_the_posterior_step_by_step():
             found = features.actor[t, row, : len(expected)]
             np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(belief.log_probs[row], known.log_probs, rtol=1e-3, atol=1e-3)
+
+
+def test_exact_belief_counts_where_the_last_action_of_an_episode_led():
+    """And not where the next episode starts. Paid beside the last of 16 targets: each has the
+    mass of its chance to pay there, 1 / (1 + d²), d in fifths of the radius, at most 1/2."""
+    env = NoisyTarget(horizon=4)
+    agent = make_agent("exact_belief", problem.make(env))
+    start, there = jnp.zeros(4), jnp.array([-1.0, 0.05, 0.0, 0.0])
+    first = first_inputs(env.spec, start[None])
+    after = first._replace(
+        prev_reward=jnp.ones((1, 1)),
+        task_start=jnp.zeros((1, 1), bool),
+        reached=there[None, None],
+    )
+    inputs = jax.tree.map(
+        lambda *steps: jnp.concatenate(steps), first._replace(reached=first.obs), after
+    )
+    _, features = agent.unroll({}, agent.initial_core(1), inputs, None)
+    angle = (np.arange(16) + 0.5) * np.pi / 16
+    gaps = np.hypot(np.cos(angle) + 1.0, np.sin(angle) - 0.05)
+    masses = np.minimum(0.5, 1.0 / (1.0 + np.square(5.0 * gaps)))
+    found = features.actor[1, 0, 6:22]  # after the mean, the deviation and the likeliest
+    np.testing.assert_allclose(found, masses / masses.sum(), rtol=1e-3)
 
 
 def test_exact_belief_reads_the_cue_of_the_first_observation():

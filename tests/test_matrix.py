@@ -226,24 +226,26 @@ def marked(env, mark):
     computed from it."""
     kind = type(env)
 
+    def bare(task):
+        """An environment's own methods call each other without the mark."""
+        return task.task if isinstance(task, Marked) else task
+
     class With(kind):
         def sample_task(self, key):
             return Marked(kind.sample_task(self, key), mark)
 
         def reset(self, key, task):
-            return kind.reset(self, key, task.task)
+            return kind.reset(self, key, bare(task))
 
         def step(self, key, state, action, task):
-            return kind.step(self, key, state, action, task.task)
+            return kind.step(self, key, state, action, bare(task))
 
         def describe(self, task):
-            if not isinstance(task, Marked):  # a hypothesis of an exact posterior
-                return kind.describe(self, task)
-            h = kind.describe(self, task.task)
-            return h + task.mark.astype(h.dtype)
+            h = kind.describe(self, bare(task))
+            return h + task.mark.astype(h.dtype) if isinstance(task, Marked) else h
 
         def goal(self, obs, task):
-            return kind.goal(self, obs, task.task if isinstance(task, Marked) else task)
+            return kind.goal(self, obs, bare(task))
 
     fields = {field.name: getattr(env, field.name) for field in dataclasses.fields(env)}
     return With(**fields)
