@@ -25,7 +25,9 @@ class Wages:
     @property
     def spec(self):
         number = Reals(1, (0.0,), (1.0,))
-        return EnvSpec(1, Continuous(2), number, number, episode_steps=8, terminates=True)
+        return EnvSpec(
+            obs_dim=1, action=Continuous(2), task=number, episode_steps=8, terminates=True
+        )
 
     def sample_task(self, key):
         return jax.random.uniform(key)
