@@ -83,13 +83,21 @@ def default(env: str | Env, agent: str, learner: str, size: str) -> RunConfig:
     for flag, value in presets.departures(size, name, agent, learner).items():
         group, _, field = flag.rpartition(".")
         settings[group][field] = value
-    given: Any = settings["train"]
-    sizes = training.Config(**given)
-    # as many parts as usual, as far as a batch can be divided
-    parts = math.gcd(parallel.usual_parts(), sizes.batch, sizes.envs, sizes.replay_rows)
-    settings["train"].setdefault("shards", parts)
+    settings["train"].setdefault("shards", _usual_shards(settings["train"]))
     made = {group: build(**settings[group]) for group, build in groups.items()}
     return RunConfig(name, agent, learner, preset=size, **made.pop(""), **made)
+
+
+# A smaller part of a batch does not pay for being computed on a device of its own: on two cores an
+# update of four meta-episodes is 1.2 times as fast on one of them as on both.
+_LEAST_PART = 4
+
+
+def _usual_shards(sizes: Any) -> int:
+    """As many parts as usual, as far as what is played, kept and learnt from can be divided."""
+    sizes = training.Config(**sizes)
+    most = max(1, sizes.batch // _LEAST_PART)
+    return math.gcd(parallel.usual_parts(), most, sizes.envs, sizes.replay_rows)
 
 
 def unknown(what: str, name: str, choices: Sequence[str]) -> str:
