@@ -112,3 +112,14 @@ def test_help_explains_every_flag(capsys):
     words = " ".join(said.replace("│", " ").split())
     for flag in words.split(" --")[1:]:
         assert not flag.partition(" ")[2].partition(" ")[2].startswith("(default"), flag
+
+
+@pytest.mark.parametrize(
+    ("learner", "batch", "shards"), [("svg0", 4, 1), ("svg0", 8, 2), ("ppo", 4, 2)]
+)
+def test_small_batches_are_not_divided_among_devices(monkeypatch, learner, batch, shards):
+    """A part of at least four meta-episodes; an on-policy learner's batch is all that is played."""
+    monkeypatch.setattr(config.parallel, "usual_parts", lambda: 2)
+    row = {("bandit", presets.ANY, presets.ANY): {"train.batch": batch}}
+    monkeypatch.setitem(presets.PRESETS, "cpu", row)
+    assert config.default("bandit", "belief", learner, "cpu").train.shards == shards

@@ -83,7 +83,8 @@ def default(env: str | Env, agent: str, learner: str, size: str) -> RunConfig:
     for flag, value in presets.departures(size, name, agent, learner).items():
         group, _, field = flag.rpartition(".")
         settings[group][field] = value
-    settings["train"].setdefault("shards", _usual_shards(settings["train"]))
+    on_policy = groups["learner"]().needs.on_policy
+    settings["train"].setdefault("shards", _usual_shards(settings["train"], on_policy))
     made = {group: build(**settings[group]) for group, build in groups.items()}
     return RunConfig(name, agent, learner, preset=size, **made.pop(""), **made)
 
@@ -93,11 +94,11 @@ def default(env: str | Env, agent: str, learner: str, size: str) -> RunConfig:
 _LEAST_PART = 4
 
 
-def _usual_shards(sizes: Any) -> int:
+def _usual_shards(given: Any, on_policy: bool) -> int:
     """As many parts as usual, as far as what is played, kept and learnt from can be divided."""
-    sizes = training.Config(**sizes)
-    most = max(1, sizes.batch // _LEAST_PART)
-    return math.gcd(parallel.usual_parts(), most, sizes.envs, sizes.replay_rows)
+    sizes = training.Config(**given)
+    usual = math.gcd(parallel.usual_parts(), sizes.batch, sizes.envs, sizes.replay_rows)
+    return usual if on_policy else math.gcd(usual, max(1, sizes.batch // _LEAST_PART))
 
 
 def unknown(what: str, name: str, choices: Sequence[str]) -> str:
