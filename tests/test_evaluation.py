@@ -80,9 +80,9 @@ def test_returns_are_of_the_mode_and_sampled_ones_of_draws():
 
 
 def test_beliefs_are_held_against_the_label_of_the_same_step():
-    """The agent believes that the label is the number of steps so far, and it is."""
+    """The agent believes that the label is the clock that it sees, and it is."""
     np.testing.assert_array_equal(evaluated(2).label_nll, 0.0)
-    late = toys.clock()._replace(label=lambda memory, *_: (memory, memory[None] - 1.0))
+    late = toys.clock()._replace(label=lambda memory, *now: (memory, now[2].steps[None] - 1.0))
     np.testing.assert_array_equal(evaluated(2, late).label_nll, 1.0)
 
 
