@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 ANY = "*"
-SIZES = ("cpu", "paper")
+SIZES = {
+    "cpu": "What two CPU cores learn in minutes.",
+    "paper": "The whole task, for an accelerator.",
+}
 
 Departures = Mapping[str, object]
 
