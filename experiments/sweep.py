@@ -55,6 +55,8 @@ _MEASURES = (
     "eval/train/score",
     "eval/holdout/score_over_explorer",
     "eval/holdout/belief_kl",
+    "eval/holdout/return",
+    "eval/train/return",
 )
 
 
@@ -79,7 +81,8 @@ class Cell:
     def name(self) -> str:
         last = self.seed + self.num_seeds - 1
         seeds = f"s{self.seed}" if self.num_seeds == 1 else f"s{self.seed}-{last}"
-        names = [self.env, self.agent, self.learner, self.label, self.varied, seeds]
+        env = self.env.replace(":", ".")
+        names = [env, self.agent, self.learner, self.label, self.varied, seeds]
         return "-".join(part for part in names if part)
 
     @property
