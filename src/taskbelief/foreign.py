@@ -213,6 +213,8 @@ def from_brax(
         layer = layer.env
     if system is None and reward is None:
         raise ValueError("from_brax: without system or reward the params would change nothing")
+    if system is not None and not hasattr(env.unwrapped, "sys"):
+        raise ValueError(f"from_brax: {type(env.unwrapped).__name__} has no sys to be changed")
 
     def of(task: Task) -> Any:
         return env if system is None else _with_system(env, system(env.unwrapped.sys, task))
@@ -293,9 +295,7 @@ class _Foreign:
     """multiplies all rewards"""
 
     def __post_init__(self) -> None:
-        for field in ("episode_steps", "episodes", "train_tasks", "holdout_tasks"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
-        require(self.reward_scale > 0, "reward_scale", self.reward_scale, "positive")
+        _check(dataclasses.asdict(self))
 
     @property
     def spec(self) -> EnvSpec:
@@ -315,7 +315,11 @@ class _Foreign:
 
     def task_set(self, split: str, num: int | None = None) -> Task:
         require_split(split)
-        num = {"train": self.train_tasks, "holdout": self.holdout_tasks}[split] if num is None else num
+        num = (
+            {"train": self.train_tasks, "holdout": self.holdout_tasks}[split]
+            if num is None
+            else num
+        )
         require(num >= 1, "num", num, "at least 1")
         return jax.vmap(self.sample_task)(_set_keys(split, num))
 
@@ -348,6 +352,12 @@ class _WithExpert(_Foreign):
         return self.source.expert(key, state, task)
 
 
+def _check(settings: dict[str, Any]) -> None:
+    for field in ("episode_steps", "episodes", "train_tasks", "holdout_tasks"):
+        require(settings[field] >= 1, field, settings[field], "at least 1")
+    require(settings["reward_scale"] > 0, "reward_scale", settings["reward_scale"], "positive")
+
+
 def _set_keys(split: str, num: int) -> Key:
     """[num]: one for each task of a set; the first ones are the same for any `num`."""
     key = jax.random.key({"train": 0, "holdout": 1}[split])
@@ -368,6 +378,8 @@ def _environment(
     **settings: Any,
 ) -> Env:
     """The instance of a new class with `settings` as defaults, in the module of `sample_params`."""
+
+    _check(settings)
 
     def sample(key: Key) -> Task:
         return jax.tree.map(jnp.asarray, sample_params(key))
@@ -447,9 +459,9 @@ def _dtypes(function: str, state: State, after: State) -> Any:
     if forms[0] != forms[1]:
         raise ValueError(f"{function}: step returns another kind of state than reset")
     return jax.tree.map(
-        lambda one, other: one.dtype
-        if one.dtype == other.dtype
-        else jnp.promote_types(one.dtype, other.dtype),
+        lambda one, other: (
+            one.dtype if one.dtype == other.dtype else jnp.promote_types(one.dtype, other.dtype)
+        ),
         state,
         after,
     )
