@@ -14,7 +14,8 @@ from taskbelief import registry, rollout
 from taskbelief.types import Categories, Continuous, Discrete, HasExpert, Reals
 
 gymnax = pytest.importorskip("gymnax")
-envs = pytest.importorskip("brax.envs")
+pytest.importorskip("brax")
+from brax import envs  # noqa: E402
 from brax.envs.wrappers import training  # noqa: E402
 from gymnax.environments import environment, spaces  # noqa: E402
 from gymnax.environments.classic_control import cartpole, pendulum  # noqa: E402

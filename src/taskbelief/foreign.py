@@ -107,8 +107,10 @@ def from_gymnax(
         )
     params = inner.default_params
     own_steps = getattr(params, "max_steps_in_episode", None)
-    if episode_steps is None and own_steps is None:
-        raise ValueError("from_gymnax: episode_steps is wanted, this environment has no limit")
+    if episode_steps is None:
+        if own_steps is None:
+            raise ValueError("from_gymnax: episode_steps is wanted, this environment has no limit")
+        episode_steps = int(own_steps)
     space = inner.action_space(params)
     if isinstance(space, spaces.Discrete):
         action: ActionSpec = Discrete(int(space.n))
@@ -140,7 +142,7 @@ def from_gymnax(
         terminates,
         task,
         expert,
-        episode_steps=int(own_steps) if episode_steps is None else episode_steps,
+        episode_steps=episode_steps,
         episodes=episodes,
         train_tasks=train_tasks,
         holdout_tasks=holdout_tasks,
