@@ -23,7 +23,7 @@ def run(word):
 
 
 def test_there_is_a_test_for_each_block():
-    assert len(BLOCKS) == 5  # one of them: test_readme_example.py
+    assert len(BLOCKS) == 6  # one of them: test_readme_example.py
 
 
 def test_an_environment():
@@ -40,6 +40,15 @@ def test_an_environment():
     before = env.reset(jax.random.key(1), task)[1].position
     assert (state.position >= before).all() and (state.position > before).any()
     assert shown["reward"] in (0.0, 1.0) and not shown["terminated"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_pendulum_of_unknown_mass():
+    pytest.importorskip("gymnax")
+    pendulum = run("from_gymnax(")["pendulum"]
+    assert pendulum.spec.task_steps == 100
+    masses = np.asarray(jax.vmap(pendulum.describe)(pendulum.task_set("train")))
+    assert masses.shape == (100, 1) and 0.5 <= masses.min() < 0.6 and 1.4 < masses.max() <= 1.5
 
 
 def test_gymnax():
