@@ -79,14 +79,13 @@ class View:
         where the environment gives none. Wide enough for rounding."""
         spec = self.env.spec
         own = np.asarray(spec.obs_range or [(-np.inf, np.inf)] * spec.obs_dim, np.float32)
-        own = own + np.asarray([-1e-4, 1e-4], np.float32) * np.where(own == 0, 0, 1)
-        if not self.history:
-            return own[:, 0], own[:, 1]
-        least = -1.0 if isinstance(spec.action, Continuous) else 0.0
-        paid = (min(spec.reward_range[0], 0.0), max(spec.reward_range[1], 0.0))
-        more = [(least, 1.0)] * spec.action.num + [paid, (0.0, 1.0)]
-        both = np.concatenate([own, np.asarray(more, np.float32)])
-        return both[:, 0], both[:, 1]
+        own = own + np.float32([-1e-6, 1e-6]) * np.where(np.isfinite(own), np.abs(own), 0)
+        if self.history:
+            least = -1.0 if isinstance(spec.action, Continuous) else 0.0
+            paid = (min(spec.reward_range[0], 0.0), max(spec.reward_range[1], 0.0))
+            more = [(least, 1.0)] * spec.action.num + [paid, (0.0, 1.0)]
+            own = np.concatenate([own, np.asarray(more)])
+        return own[:, 0].astype(np.float32), own[:, 1].astype(np.float32)
 
     def draw(self, key: Key) -> Task:
         """A task of the set, each as probable; of "all": w ~ p(w)."""

@@ -364,13 +364,15 @@ def _box(action: Any, shape: tuple[int, ...]) -> np.ndarray:
     action = np.asarray(action, np.float32)
     if action.shape != shape:
         raise error.InvalidAction(f"an action of shape {action.shape}: must be {shape}")
-    if math.isnan(action.sum()):  # also of two infinities
-        if np.isnan(action).any():
-            raise error.InvalidAction(f"an action that is not a number: {action}")
+    flat = action.ravel()
+    if math.isnan(flat.dot(flat)):  # squares: of infinities comes no NaN
+        raise error.InvalidAction(f"an action that is not a number: {action}")
     return action
 
 
-def _arms(action: Any, shape: tuple[int, ...], num: int) -> np.ndarray:
+def _arms(action: Any, shape: tuple[int, ...], num: int) -> Any:
+    if not shape and isinstance(action, int | np.integer) and 0 <= action < num:
+        return np.int32(action)  # the usual case, fast
     action = np.asarray(action)
     if action.shape != shape or action.dtype.kind not in "iu":
         raise error.InvalidAction(
