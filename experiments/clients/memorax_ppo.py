@@ -7,8 +7,6 @@ memorax 1.0.1 steps environments as gymnax before 1.0 did: `five_values=True`.
 
 from __future__ import annotations
 
-import time
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -20,7 +18,7 @@ from memorax.networks import RNN, FeatureExtractor, Network, heads
 from experiments.clients import common
 from taskbelief.adapters import gymnax
 
-ENVS, LENGTH = 64, 100  # side by side, for a whole meta-episode
+ENVS, LENGTH = 32, 100  # side by side, for a whole meta-episode
 TASKS = 256  # meta-episodes of the score, each on a task drawn from the hold-out set
 
 
@@ -68,16 +66,16 @@ def main() -> None:
         )
 
     learner = agent(env, params)
-    began = time.perf_counter()
+    watch = common.Watch()
     key, state = learner.init(jax.random.key(args.seed))
     key, state, _ = learner.train(key, state, args.steps)
     steps = int(jax.block_until_ready(state).step)
-    seconds = time.perf_counter() - began
+    watch.stop()
 
     examined = gymnax.make(common.test_env(args.env), tasks="holdout", five_values=True)
     _, transitions = agent(*examined).evaluate(key, state, LENGTH)
     reward = np.asarray(jnp.reshape(transitions.reward, (LENGTH, -1)))
-    common.row("memorax PPO-GRU", args, reward.sum(axis=0), steps, seconds)
+    common.row("memorax PPO-GRU", args, reward.sum(axis=0), steps, watch)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ python -m experiments.clients.ours --agent belief --learner svg0 --env bandit --
 from __future__ import annotations
 
 import argparse
-import time
 
 import jax
 import numpy as np
@@ -21,7 +20,7 @@ def main() -> None:
     parser.add_argument("--learner", default="svg0")
     ours, rest = parser.parse_known_args()
     args = common.arguments("our own agents", rest)
-    began = time.perf_counter()
+    watch = common.Watch()
     trained = taskbelief.train(
         args.env,
         ours.agent,
@@ -32,11 +31,11 @@ def main() -> None:
         **common.settings_of(args.env),
     )
     jax.block_until_ready(trained.params)
-    seconds = time.perf_counter() - began
+    watch.stop()
     env = common.test_env(args.env)
     reward = trained.rollout(common.holdout(env), jax.random.key(0)).reward
     client = f"ours: {ours.agent}, {ours.learner}"
-    common.row(client, args, np.asarray(reward).sum(axis=0), args.steps, seconds)
+    common.row(client, args, np.asarray(reward).sum(axis=0), args.steps, watch)
 
 
 if __name__ == "__main__":

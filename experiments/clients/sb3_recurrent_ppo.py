@@ -7,15 +7,13 @@ Only documented arguments of RecurrentPPO; the same for all environments but the
 
 from __future__ import annotations
 
-import time
-
 import torch
 from sb3_contrib import RecurrentPPO
 
 from experiments.clients import common
 from taskbelief.adapters import sb3
 
-ENVS = 64
+ENVS = 32
 
 
 def main() -> None:
@@ -26,7 +24,7 @@ def main() -> None:
         "MlpLstmPolicy",
         env,
         n_steps=100,  # a whole meta-episode
-        batch_size=1600,
+        batch_size=800,
         n_epochs=4,
         learning_rate=1e-3,
         gamma=0.95,
@@ -41,9 +39,9 @@ def main() -> None:
         seed=args.seed,
         device="cpu",
     )
-    began = time.perf_counter()
+    watch = common.Watch()
     model.learn(args.steps)
-    seconds = time.perf_counter() - began
+    watch.stop()
 
     memory = None
 
@@ -53,7 +51,7 @@ def main() -> None:
         return actions
 
     returns = common.played(common.test_env(args.env), act)
-    common.row("sb3-contrib RecurrentPPO", args, returns, model.num_timesteps, seconds)
+    common.row("sb3-contrib RecurrentPPO", args, returns, model.num_timesteps, watch)
 
 
 if __name__ == "__main__":
