@@ -24,7 +24,7 @@ def run(word):
 
 
 def test_there_is_a_test_for_each_block():
-    assert len(BLOCKS) == 6  # one of them: test_wheel.py
+    assert len(BLOCKS) == 7  # one of them: test_wheel.py
 
 
 def test_an_environment():
@@ -54,6 +54,15 @@ def test_the_exact_posterior():
     log_probs = shown["log_probs"]
     np.testing.assert_allclose(log_probs[-1], betas.logpdf(probabilities).sum(), rtol=1e-4)
     assert log_probs[-1] > 1.0 > log_probs[0]  # the prior's density is 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_pendulum_of_unknown_mass():
+    pytest.importorskip("gymnax")
+    pendulum = run("from_gymnax(")["pendulum"]
+    assert pendulum.spec.task_steps == 100
+    masses = np.asarray(jax.vmap(pendulum.describe)(pendulum.task_set("train")))
+    assert masses.shape == (100, 1) and 0.5 <= masses.min() < 0.6 and 1.4 < masses.max() <= 1.5
 
 
 def test_gymnax():

@@ -13,6 +13,7 @@ from taskbelief.registry import environments, make, register
 if TYPE_CHECKING:
     from taskbelief.api import Trained, load, train, train_function
     from taskbelief.checks import check_env
+    from taskbelief.foreign import from_brax, from_gymnax
 
 __version__ = "0.1.0"
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "__version__",
     "check_env",
     "environments",
+    "from_brax",
+    "from_gymnax",
     "load",
     "make",
     "register",
@@ -30,6 +33,8 @@ __all__ = [
 _LATER = {
     "Trained": "api",
     "check_env": "checks",
+    "from_brax": "foreign",
+    "from_gymnax": "foreign",
     "load": "api",
     "train": "api",
     "train_function": "api",

@@ -84,7 +84,8 @@ def register(name: str, factory: Callable[..., Env]) -> None:
 
 
 def factory(name: str) -> Callable[..., Env]:
-    """What makes the environment `name`: a file's, a registered one, or "package.module:Class".
+    """What makes the environment `name`: a file's, a registered one, or "package.module:Class",
+    where an environment may stand for the class; its settings are then the defaults.
 
     Raises:
       ValueError: there is none; the message says what was looked for.
@@ -97,9 +98,20 @@ def factory(name: str) -> Callable[..., Env]:
             raise _unknown("env", name, environments())
         return find("envs", name).make
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"unknown env {name!r}: {error}") from error
+    return found if callable(found) else _again(found)
+
+
+def _again(env: Env) -> Callable[..., Env]:
+    """(**settings) -> `env` with these settings."""
+
+    def make(**settings: Any) -> Env:
+        return dataclasses.replace(env, **settings)  # type: ignore[type-var]
+
+    make.__signature__ = inspect.signature(type(env))  # type: ignore[attr-defined]
+    return make
 
 
 def name_of(env: Env) -> str:

@@ -75,6 +75,11 @@ class CheetahVelocity:
             episode_steps=self.horizon,
         )
 
+    @property
+    def body(self) -> Any:
+        """Brax's half-cheetah, shared by all environments of one backend."""
+        return _body(self.backend)
+
     # ---- tasks
 
     def sample_task(self, key: Key) -> Task:

@@ -68,6 +68,7 @@ class NoisyTarget:
             task=place,
             goal=place,
             episode_steps=self.horizon,
+            obs_range=((-self.arena, self.arena),) * 2 + ((-1.0, 1.0),) * 2,
         )
 
     # ---- tasks

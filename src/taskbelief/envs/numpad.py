@@ -132,12 +132,17 @@ class Numpad:
     @property
     def spec(self) -> EnvSpec:
         pads = self.size**2
+        flags = pads + self.length + pads + pads * self._cued_pads
+        fastest = self.force / self.friction if self.friction else np.inf
         return EnvSpec(
-            obs_dim=4 + pads + self.length + pads + pads * self._cued_pads,
+            obs_dim=4 + flags,
             action=Continuous(3 if self.jump else 2),
             task=Categories(self.length, pads, self._coordinates, origin=(0, 1)),
             goal=Categories(1, pads, self._coordinates, origin=(0, 1)),
             episode_steps=self.horizon,
+            obs_range=((-self._wall, self._wall),) * 2
+            + ((-fastest, fastest),) * 2
+            + ((0.0, 1.0),) * flags,
             reward_range=(0.0, float(self.substeps)),
         )
 

@@ -73,6 +73,7 @@ class Semicircle:
             task=Reals(1, centre=(np.pi / 2,), scale=(np.pi / np.sqrt(12),)),
             goal=Reals(2, centre=(0.0, 2 / np.pi), scale=(np.sqrt(0.5), 0.31), origin=(0, 1)),
             episode_steps=self.horizon,
+            obs_range=((-self.arena, self.arena),) * 2 + ((-1.0, 1.0),) * 2,
         )
 
     # ---- tasks

@@ -61,6 +61,7 @@ class SparseNavigation:
     @property
     def spec(self) -> EnvSpec:
         place = Reals(2, centre=_CENTRE, scale=_SCALE, origin=(0, 1))
+        farthest = self.step_size * self.episode_steps
         return EnvSpec(
             obs_dim=2,
             action=Continuous(2),
@@ -68,6 +69,7 @@ class SparseNavigation:
             goal=place,
             episode_steps=self.episode_steps,
             episodes_per_task=self.episodes,
+            obs_range=((-farthest, farthest),) * 2,
         )
 
     # ---- tasks
