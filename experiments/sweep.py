@@ -131,7 +131,8 @@ def _take(shares: Queue[set[int]]) -> None:
 def _parse(args: Sequence[str]) -> tuple[list[Cell], list[str], Path, int]:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.sweep",
-        description="Trains every combination; flags after -- go to every run.",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--file", type=Path, help="TOML with the lists below, and `flags`")

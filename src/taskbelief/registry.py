@@ -6,12 +6,15 @@ also come from outside the package: `register("mine", Mine)`, or "package.module
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -36,6 +39,19 @@ def find(room: str, name: str) -> ModuleType:
     if name not in names(room):
         raise _unknown(room.removesuffix("s"), name, names(room))
     return importlib.import_module(f"taskbelief.{room}.{name}")
+
+
+def lines(room: str) -> dict[str, str]:
+    """{name: the first line of its docstring} of the components of `room`; nothing is imported
+    for it but the room. Environments: those that were registered too."""
+    found = {}
+    for name in names(room):
+        spec = importlib.util.find_spec(f"taskbelief.{room}.{name}")
+        assert spec is not None and spec.origin is not None
+        found[name] = ast.get_docstring(ast.parse(Path(spec.origin).read_text())) or ""
+    if room == "envs":
+        found |= {name: inspect.getdoc(made_by) or "" for name, made_by in _registered.items()}
+    return {name: text.partition("\n")[0] for name, text in found.items()}
 
 
 def _unknown(what: str, name: str, choices: tuple[str, ...]) -> ValueError:

@@ -96,6 +96,8 @@ class EnvSpec:
     goal: LabelSpec = None  # type: ignore[assignment]  # the family of goals; None: the task's
     reward_range: tuple[float, float] = (0.0, 1.0)
     terminates: bool = False  # episodes may end before their time
+    # the least and the greatest of each entry of an observation; (): it has no bounds
+    obs_range: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.goal is None:
