@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from taskbelief import adapters, posterior
     from taskbelief.api import Trained, load, train, train_function
     from taskbelief.checks import check_env
+    from taskbelief.foreign import from_brax, from_gymnax
     from taskbelief.registry import environments, make, register
 
 __version__ = "0.1.0"
@@ -22,6 +23,8 @@ __all__ = [
     "adapters",
     "check_env",
     "environments",
+    "from_brax",
+    "from_gymnax",
     "load",
     "make",
     "posterior",
@@ -33,6 +36,8 @@ __all__ = [
 _LATER = {
     "Trained": "api",
     "check_env": "checks",
+    "from_brax": "foreign",
+    "from_gymnax": "foreign",
     "environments": "registry",
     "load": "api",
     "make": "registry",

@@ -31,7 +31,6 @@ import numpy as np
 from jax.scipy.special import betaln, digamma, logsumexp
 
 from taskbelief import registry
-from taskbelief.envs import _actions
 from taskbelief.types import (
     Array,
     Categories,
@@ -60,7 +59,7 @@ class Weights(NamedTuple):
     """Belief as the probability of every hypothesis."""
 
     log_probs: Array  # [K], normalised
-    memory: Any  # [K, ...]: what each hypothesis carries along the history
+    carry: Any  # [K, ...]: what each hypothesis carries along the history
 
 
 class Counts(NamedTuple):
@@ -145,7 +144,7 @@ def make(env: Any, num: int = 1000) -> Posterior:
     if isinstance(made, HasLikelihood):
         return _careful(_filter(made, num), made)
     raise ValueError(
-        f"{type(made).__name__} has no exact posterior: it lacks initial_memory, log_likelihood"
+        f"{type(made).__name__} has no exact posterior: it lacks initial_carry, log_likelihood"
         " or hypotheses (see types.HasLikelihood)"
     )
 
@@ -175,7 +174,7 @@ def _careful(made: Posterior, env: Env) -> Posterior:
 
     def update(belief: Belief, obs: Any, action: Any, reward: Any, next_obs: Any) -> Belief:
         obs = _shaped("obs", obs, spec.obs_dim)
-        action = _actions.legal(action, spec.action)
+        action = spec.action.legal(action)
         reward = _shaped("reward", reward)
         next_obs = _shaped("next_obs", next_obs, spec.obs_dim)
         return made.update(belief, obs, action, reward, next_obs)
@@ -271,16 +270,16 @@ def _filter(env: HasLikelihood, num: int) -> Posterior:
             told = jax.vmap(env.start_log_likelihood, in_axes=(0, None))(tasks, obs)
             log_probs = log_prior + told
             log_probs = log_probs - logsumexp(log_probs)
-        return Weights(log_probs, jax.vmap(env.initial_memory)(tasks))
+        return Weights(log_probs, jax.vmap(env.initial_carry)(tasks))
 
     def update(
         belief: Weights, obs: Array, action: Array, reward: Array, next_obs: Array
     ) -> Weights:
-        memory, log_likelihood = jax.vmap(
+        carry, log_likelihood = jax.vmap(
             env.log_likelihood, in_axes=(0, 0, None, None, None, None)
-        )(tasks, belief.memory, obs, action, reward, next_obs)
+        )(tasks, belief.carry, obs, action, reward, next_obs)
         log_probs = belief.log_probs + log_likelihood
-        return Weights(log_probs - logsumexp(log_probs), memory)
+        return Weights(log_probs - logsumexp(log_probs), carry)
 
     def log_prob_label(belief: Weights, h: Array) -> Array:
         if isinstance(spec.task, Categories):

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _actions, _tasks
+from taskbelief.envs import _tasks
 from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Categories, Discrete, EnvSpec, Key, Probabilities
 
@@ -82,7 +82,7 @@ class Bandit:
     ) -> tuple[Array, State, Array, Array]:
         """Pays 1 with the probability of the arm `action`, [] int32; one that there is not is the
         nearest that there is."""
-        action = _actions.legal(action, self.spec.action)
+        action = self.spec.action.legal(action)
         win = jax.random.uniform(key) < task.probabilities[action]
         return jnp.ones(1), state, win.astype(jnp.float32), jnp.zeros((), bool)
 
@@ -107,14 +107,14 @@ class Bandit:
     def of_probabilities(self, probabilities: Array) -> Task:
         return Task(probabilities)
 
-    def initial_memory(self, task: Task) -> tuple[()]:
+    def initial_carry(self, task: Task) -> tuple[()]:
         del task
         return ()
 
     def log_likelihood(
         self,
         task: Task,
-        memory: tuple[()],
+        carry: tuple[()],
         obs: Array,
         action: Array,
         reward: Array,
@@ -122,7 +122,7 @@ class Bandit:
     ) -> tuple[tuple[()], Array]:
         del obs, next_obs
         p = task.probabilities[action]
-        return memory, jnp.where(reward > 0.5, jnp.log(p), jnp.log1p(-p))
+        return carry, jnp.where(reward > 0.5, jnp.log(p), jnp.log1p(-p))
 
     def hypotheses(self, num: int = 1024) -> tuple[Task, Array]:
         """`num` vectors drawn from the prior. The exact posterior is conjugate: posterior.py."""

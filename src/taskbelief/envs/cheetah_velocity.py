@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _actions, _tasks
+from taskbelief.envs import _tasks
 from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
@@ -110,7 +110,7 @@ class CheetahVelocity:
         """One step of Brax's half-cheetah by torques `action`, [6] in [-1, 1], clipped, where NaN
         counts as 0; deterministic, `key` is not used."""
         del key
-        action = _actions.legal(action, self.spec.action)
+        action = self.spec.action.legal(action)
         body = state.body.replace(metrics=dict(state.body.metrics))  # Brax writes into it
         body = _body(self.backend).step(body, action)
         reward = _reward(body.obs, task)
@@ -129,14 +129,14 @@ class CheetahVelocity:
 
     # ---- likelihood
 
-    def initial_memory(self, task: Task) -> tuple[()]:
+    def initial_carry(self, task: Task) -> tuple[()]:
         del task
         return ()
 
     def log_likelihood(
         self,
         task: Task,
-        memory: tuple[()],
+        carry: tuple[()],
         obs: Array,
         action: Array,
         reward: Array,
@@ -154,7 +154,7 @@ class CheetahVelocity:
         width = _SOFT * slope + 1e-5
         off = jnp.abs(reward - _reward(next_obs, task)) / width
         # No reward (too fast, or not forwards) is an event of its own, not a density.
-        return memory, jnp.where(reward > 0.0, -off - jnp.log(width), -off)
+        return carry, jnp.where(reward > 0.0, -off - jnp.log(width), -off)
 
     def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
         """`num` speeds, evenly spaced."""

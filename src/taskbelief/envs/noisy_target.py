@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _actions, _ball, _tasks
+from taskbelief.envs import _ball, _tasks
 from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
@@ -100,7 +100,7 @@ class NoisyTarget:
     ) -> tuple[Array, State, Array, Array]:
         """Rolls the ball by the force `action`, [2] in [-1, 1], clipped, where NaN counts as 0;
         then flips the coin of the place where it came to be."""
-        action = _actions.legal(action, self.spec.action)
+        action = self.spec.action.legal(action)
         state = State(
             *_ball.roll(
                 state.position,
@@ -145,14 +145,14 @@ class NoisyTarget:
 
     # ---- likelihood
 
-    def initial_memory(self, task: Task) -> tuple[()]:
+    def initial_carry(self, task: Task) -> tuple[()]:
         del task
         return ()
 
     def log_likelihood(
         self,
         task: Task,
-        memory: tuple[()],
+        carry: tuple[()],
         obs: Array,
         action: Array,
         reward: Array,
@@ -161,7 +161,7 @@ class NoisyTarget:
         """Of the coin's fall at the place where the ball came to be."""
         del obs, action
         chance = self._chance(next_obs[:2], task)
-        return memory, jnp.where(reward > 0.5, jnp.log(chance), jnp.log1p(-chance))
+        return carry, jnp.where(reward > 0.5, jnp.log(chance), jnp.log1p(-chance))
 
     def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
         """`num` targets, evenly spaced on the semicircle."""

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _actions, _tasks
+from taskbelief.envs import _tasks
 from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
@@ -106,7 +106,7 @@ class Semicircle:
     ) -> tuple[Array, State, Array, Array]:
         """Drives for `action_repeat` physics steps; `action` is (speed, turn rate) in [-1, 1],
         clipped; NaN counts as 0."""
-        action = _actions.legal(action, self.spec.action)
+        action = self.spec.action.legal(action)
         positions, headings = self._drive(state, action)
         gaps = jnp.linalg.norm(positions - self._target(task), axis=-1)
         hit = jnp.any(gaps < self.target_radius)
@@ -161,14 +161,14 @@ class Semicircle:
 
     # ---- likelihood
 
-    def initial_memory(self, task: Task) -> tuple[()]:
+    def initial_carry(self, task: Task) -> tuple[()]:
         del task
         return ()
 
     def log_likelihood(
         self,
         task: Task,
-        memory: tuple[()],
+        carry: tuple[()],
         obs: Array,
         action: Array,
         reward: Array,
@@ -184,7 +184,7 @@ class Semicircle:
         positions, _ = self._drive(state, action)
         gap = jnp.min(jnp.linalg.norm(positions - self._target(task), axis=-1))
         inside = (self.target_radius - gap) / _RIM
-        return memory, jax.nn.log_sigmoid(jnp.where(reward > 0.5, inside, -inside))
+        return carry, jax.nn.log_sigmoid(jnp.where(reward > 0.5, inside, -inside))
 
     def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
         """`num` angles, evenly spaced in (0, pi)."""

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _actions, _tasks
+from taskbelief.envs import _tasks
 from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
@@ -102,7 +102,7 @@ class SparseNavigation:
         """Moves by `action`, [2] in [-1, 1], times the step size; deterministic. What is outside is
         clipped, and NaN counts as 0."""
         del key
-        action = _actions.legal(action, self.spec.action)
+        action = self.spec.action.legal(action)
         position = self._move(state.position, action)
         gap = jnp.linalg.norm(position - task.goal)
         reward = jnp.where(gap <= self.goal_radius, 1.0 - gap, 0.0)
@@ -135,14 +135,14 @@ class SparseNavigation:
 
     # ---- likelihood
 
-    def initial_memory(self, task: Task) -> tuple[()]:
+    def initial_carry(self, task: Task) -> tuple[()]:
         del task
         return ()
 
     def log_likelihood(
         self,
         task: Task,
-        memory: tuple[()],
+        carry: tuple[()],
         obs: Array,
         action: Array,
         reward: Array,
@@ -157,7 +157,7 @@ class SparseNavigation:
         gap = jnp.linalg.norm(self._move(obs, action) - task.goal)
         inside = (self.goal_radius - gap) / _SOFT
         hit = jax.nn.log_sigmoid(inside) - jnp.abs(reward - (1.0 - gap)) / _SOFT
-        return memory, jnp.where(reward > 0.0, hit, jax.nn.log_sigmoid(-inside))
+        return carry, jnp.where(reward > 0.0, hit, jax.nn.log_sigmoid(-inside))
 
     def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
         """`num` goals, evenly spaced on the semicircle."""
