@@ -14,7 +14,6 @@ from jax.sharding import Mesh
 
 from taskbelief import replay, rollout
 from taskbelief.parallel import deal, dealt, everywhere
-from taskbelief.replay import Replay
 from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics, Teacher, Trajectory
 
 
@@ -39,7 +38,7 @@ class TrainState(NamedTuple):
     """Everything that the future depends on."""
 
     learner: Any  # the learner's own state, with `params`
-    replay: Replay | None  # None: the learner is on-policy
+    replay: Any  # what is remembered; None: the learner is on-policy
     key: Key
     iteration: Array  # [] int32
     env_steps: Array  # [] int32: agent steps taken in the environment so far
@@ -61,8 +60,8 @@ def make(
 ) -> Train:
     """Pure functions that train `learner` on the training tasks of `env`.
 
-    One iteration plays `config.envs` meta-episodes on tasks drawn from the training set and
-    makes `config.updates` updates from replay. Metrics are means over the iteration. `teach`
+    One iteration plays `config.envs` meta-episodes on tasks drawn from the training set (or on
+    those whose turn it is in the learner's memory) and makes `config.updates` updates from replay. Metrics are means over the iteration. `teach`
     None: nobody learns from labels, and there are none. `mesh`: the devices that share the work,
     whose number divides `config.shards`; None: the default device does it all.
 
@@ -77,10 +76,14 @@ def make(
             )
     tasks = env.task_set("train")
     num_tasks = rollout.batch_size(tasks)
+    keep = replay.MEMORY if learner.memory is None else learner.memory
 
-    def collect(params: object, key: Key) -> Trajectory:
+    def collect(params: object, key: Key, memory: Any = None) -> Trajectory:
         task_key, play_key = jax.random.split(key)
-        index = jax.random.randint(task_key, (config.envs,), 0, num_tasks)
+        if memory is None or keep.tasks is None:
+            index = jax.random.randint(task_key, (config.envs,), 0, num_tasks)
+        else:
+            index = keep.tasks(memory, config.envs)
         played = rollout.collect(
             env,
             deal(rollout.take(tasks, index), mesh, 0),
@@ -91,7 +94,7 @@ def make(
         )
         return deal(played, mesh, 1)
 
-    def remember(memory: Replay) -> Replay:
+    def remember(memory: Any) -> Any:
         return memory._replace(rows=deal(memory.rows, mesh, 0))
 
     def init(key: Key) -> TrainState:
@@ -101,10 +104,10 @@ def make(
             zero = jnp.zeros((), jnp.int32)
             return TrainState(state, None, key, zero, jnp.zeros_like(zero))
         example = jax.eval_shape(collect, state.params, warm_key)
-        memory = remember(replay.init(config.replay_rows, example, config.shards))
+        memory = remember(keep.init(config.replay_rows, example, config.shards))
 
-        def fill(memory: Replay, key: Key) -> tuple[Replay, None]:
-            return remember(replay.add(memory, collect(state.params, key))), None
+        def fill(memory: Any, key: Key) -> tuple[Any, None]:
+            return remember(keep.add(memory, collect(state.params, key, memory))), None
 
         memory, _ = jax.lax.scan(fill, memory, jax.random.split(warm_key, config.warmup))
         steps = config.warmup * config.envs * env.spec.task_steps
@@ -114,21 +117,21 @@ def make(
 
     def step(state: TrainState) -> tuple[TrainState, Metrics]:
         collect_key, learn_key, key = jax.random.split(state.key, 3)
-        batch = collect(state.learner.params, collect_key)
+        batch = collect(state.learner.params, collect_key, state.replay)
         if state.replay is None:
             learner_state, metrics = learner.update(state.learner, batch, learn_key)
             memory = None
         else:
-            memory = remember(replay.add(state.replay, batch))
+            memory = remember(keep.add(state.replay, batch))
             learner_state, metrics = learn_off_policy(state.learner, memory, learn_key)
         metrics["return"] = jnp.mean(jnp.sum(batch.reward, axis=0))
         env_steps = state.env_steps + batch.reward.size
         return TrainState(learner_state, memory, key, state.iteration + 1, env_steps), metrics
 
-    def learn_off_policy(state: Any, memory: Replay, key: Key) -> tuple[Any, Metrics]:
+    def learn_off_policy(state: Any, memory: Any, key: Key) -> tuple[Any, Metrics]:
         def learn(learner_state: object, key: Key) -> tuple[object, Metrics]:
             sample_key, update_key = jax.random.split(key)
-            rows = deal(replay.sample(memory, sample_key, config.batch), mesh, 1)
+            rows = deal(keep.sample(memory, sample_key, config.batch), mesh, 1)
             return learner.update(learner_state, rows, update_key)
 
         state, metrics = jax.lax.scan(learn, state, jax.random.split(key, config.updates))
@@ -144,5 +147,4 @@ def shardings(state: TrainState, mesh: Mesh, axis: int = 0) -> TrainState:
     if state.replay is None:
         return everything
     rows = jax.tree.map(lambda _: dealt(mesh, axis), state.replay.rows)
-    assert everything.replay is not None
     return everything._replace(replay=everything.replay._replace(rows=rows))
