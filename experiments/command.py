@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import jax
 import tyro
 
-from experiments import devices, memory, stop
+from experiments import devices, footprint, stop
 from taskbelief import registry, types
 from taskbelief.networks import cores
 from taskbelief.runs import Refused, config, presets
@@ -163,7 +163,7 @@ def check_names(given: Mapping[str, Sequence[str]]) -> None:
         for value in given.get(name, ()):
             if value not in choices:
                 named = [choice for choice in choices if choice]
-                stop.wrong_usage(f"unknown --{name} {value!r}: {_choose(value, named)}")
+                stop.wrong_usage(f"unknown --{name} {value!r}: {_choices(value, named)}")
 
 
 # flags with a short form, that not every agent has
@@ -182,7 +182,7 @@ def _long(arg: str) -> str:
     return _SHORT.get(flag, flag) + equals + value
 
 
-def _choose(value: str, choices: Sequence[str]) -> str:
+def _choices(value: str, choices: Sequence[str]) -> str:
     near = difflib.get_close_matches(value, choices, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"choose from {', '.join(choices)}{hint}"
@@ -198,8 +198,8 @@ def _check(chosen: RunConfig, options: Options) -> None:
         stop.wrong_usage(f"--keep {options.keep}: must be at least 1")
     core = getattr(chosen.agent, "core", None)
     if core is not None and core not in cores.CORES:
-        stop.wrong_usage(f"unknown --agent.core {core!r}: {_choose(core, tuple(cores.CORES))}")
-    memory.parse(chosen.replay_memory)
+        stop.wrong_usage(f"unknown --agent.core {core!r}: {_choices(core, tuple(cores.CORES))}")
+    footprint.parse(chosen.replay_memory)
     if options.distributed and options.out is None and options.resume is None:
         stop.wrong_usage(
             "--distributed needs --out or --resume: a directory that all processes can see"

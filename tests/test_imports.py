@@ -7,12 +7,11 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "taskbelief"
 # room -> what it may import of the library, besides its own room
-WORDS = {"types", "registry", "returns"}
+WORDS = {"types", "registry"}
 MIDDLE = {"envs", "networks", "posterior", "parallel", "replay", "rollout", "labels", "problem"}
 ALLOWED = {
     "types": set(),
     "registry": {"types"},
-    "returns": {"types"},
     "envs": WORDS,
     "networks": WORDS,
     "posterior": WORDS | {"envs", "networks"},

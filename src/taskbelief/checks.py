@@ -141,9 +141,9 @@ def _check_capabilities(
         _, log_prior = env.hypotheses(50)
         total = float(np.exp(np.asarray(log_prior, np.float64)).sum())
         _require(abs(total - 1) < 1e-4, f"the prior of its hypotheses sums to {total:.4f}", env)
-        memory = env.initial_memory(task)
-        after, log_likelihood = env.log_likelihood(task, memory, obs, action, reward, next_obs)
-        _same(env, "log_likelihood returns another kind of memory", after, memory)
+        carry = env.initial_carry(task)
+        after, log_likelihood = env.log_likelihood(task, carry, obs, action, reward, next_obs)
+        _same(env, "log_likelihood returns another kind of carry", after, carry)
         _array(env, "log_likelihood", log_likelihood, (), jnp.float32)
         _require(bool(np.isfinite(log_likelihood)), "rules out the true task (log_likelihood)", env)
     if isinstance(env, HasInformativeStart):

@@ -52,7 +52,7 @@ class Weights(NamedTuple):
     """Belief as the probability of every hypothesis."""
 
     log_probs: Array  # [K], normalised
-    memory: Any  # [K, ...]: what each hypothesis carries along the history
+    carry: Any  # [K, ...]: what each hypothesis carries along the history
 
 
 class Counts(NamedTuple):
@@ -95,7 +95,7 @@ def make(env: str | Env, num: int = 1000) -> Posterior:
     if isinstance(env, HasLikelihood):
         return _filter(env, num)
     raise ValueError(
-        f"{type(env).__name__} has no exact posterior: it lacks initial_memory, log_likelihood"
+        f"{type(env).__name__} has no exact posterior: it lacks initial_carry, log_likelihood"
         " or hypotheses (see types.HasLikelihood)"
     )
 
@@ -171,16 +171,16 @@ def _filter(env: HasLikelihood, num: int) -> Posterior:
             told = jax.vmap(env.start_log_likelihood, in_axes=(0, None))(tasks, obs)
             log_probs = log_prior + told
             log_probs = log_probs - logsumexp(log_probs)
-        return Weights(log_probs, jax.vmap(env.initial_memory)(tasks))
+        return Weights(log_probs, jax.vmap(env.initial_carry)(tasks))
 
     def update(
         belief: Weights, obs: Array, action: Array, reward: Array, next_obs: Array
     ) -> Weights:
-        memory, log_likelihood = jax.vmap(
+        carry, log_likelihood = jax.vmap(
             env.log_likelihood, in_axes=(0, 0, None, None, None, None)
-        )(tasks, belief.memory, obs, action, reward, next_obs)
+        )(tasks, belief.carry, obs, action, reward, next_obs)
         log_probs = belief.log_probs + log_likelihood
-        return Weights(log_probs - logsumexp(log_probs), memory)
+        return Weights(log_probs - logsumexp(log_probs), carry)
 
     def log_prob_label(belief: Weights, h: Array) -> Array:
         if isinstance(spec.task, Categories):

@@ -1,7 +1,7 @@
-"""Meta-episodes: whole tasks played from the zero core, side by side, in one scan.
+"""Meta-episodes: whole tasks played from the zero carry, side by side, in one scan.
 
 The loop holds the task. Within a meta-episode the state is reset whenever an episode ends,
-by itself or out of time; the task and the agent's core go on.
+by itself or out of time; the task and the agent's carry go on.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from taskbelief.types import (
     AgentInput,
     Array,
+    Carry,
     Continuous,
-    Core,
     Env,
     EnvSpec,
     HasExpert,
@@ -28,16 +28,16 @@ from taskbelief.types import (
     Trajectory,
 )
 
-# (core, inputs [1, B, ...], key) -> (core, action [B, ...], log_prob [B])
-Act = Callable[[Core, AgentInput, Key], tuple[Core, Array, Array]]
+# (carry, inputs [1, B, ...], key) -> (carry, action [B, ...], log_prob [B])
+Act = Callable[[Carry, AgentInput, Key], tuple[Carry, Array, Array]]
 
 
 class Scripted(NamedTuple):
     """A reference policy, unbatched; may look at state and task (the expert does)."""
 
-    init: Callable[[Array], Any]  # (first observation) -> memory
-    act: Callable[[Any, Key, State, Task], Array]  # (memory, key, state, task) -> action
-    # (memory, obs, action, reward, next_obs) -> memory
+    init: Callable[[Array], Any]  # (first observation) -> carry
+    act: Callable[[Any, Key, State, Task], Array]  # (carry, key, state, task) -> action
+    # (carry, obs, action, reward, next_obs) -> carry
     observe: Callable[[Any, Array, Array, Array, Array], Any]
 
 
@@ -59,8 +59,8 @@ def no_action(spec: EnvSpec, batch: int) -> Array:
 
 
 class _Loop(NamedTuple):
-    memory: Any
-    lesson: Any  # the teacher's memory
+    carry: Any
+    taught: Any  # the teacher's carry
     state: State  # [B, ...]
     inputs: AgentInput  # [1, B, ...]
 
@@ -69,7 +69,7 @@ def _play(
     env: Env,
     tasks: Task,
     key: Key,
-    memory: Any,
+    carry: Any,
     select: Callable[[Any, AgentInput, State, Key], tuple[Any, Array, Array]],
     teach: Teacher | None,
     start: Callable[[Array], Any] | None = None,
@@ -82,19 +82,19 @@ def _play(
 
     def body(loop: _Loop, xs: tuple[Array, Key, Key, Key, Key]) -> tuple[_Loop, Any]:
         step, act_key, step_keys, again_key, label_keys = xs
-        memory, action, log_prob = select(loop.memory, loop.inputs, loop.state, act_key)
-        lesson, h = loop.lesson, ()
+        carry, action, log_prob = select(loop.carry, loop.inputs, loop.state, act_key)
+        taught, h = loop.taught, ()
         if teach is not None:
             seen = jax.tree.map(lambda leaf: leaf[0], loop.inputs)
-            lesson, h = jax.vmap(teach.label)(lesson, label_keys, seen, loop.state, tasks)
+            taught, h = jax.vmap(teach.label)(taught, label_keys, seen, loop.state, tasks)
         obs, state, reward, terminated = jax.vmap(env.step)(step_keys, loop.state, action, tasks)
         dense = None
         if teach is not None and teach.reward is not None:
             dense = jax.vmap(teach.reward)(obs, tasks)
         if observe is not None:
-            memory = observe(memory, loop.inputs.obs[0], action, reward, obs)
+            carry = observe(carry, loop.inputs.obs[0], action, reward, obs)
         if teach is not None:
-            lesson = jax.vmap(teach.observe)(lesson, loop.inputs.obs[0], action, reward, obs)
+            taught = jax.vmap(teach.observe)(taught, loop.inputs.obs[0], action, reward, obs)
 
         elapsed = loop.inputs.elapsed[0] + 1
         task_end = step == spec.task_steps - 1
@@ -126,7 +126,7 @@ def _play(
             jnp.broadcast_to(task_end, (batch,)),
             Label(h, dense, tasks if teach is not None and teach.task else None),
         )
-        return _Loop(memory, lesson, state, _add_time(inputs)), record
+        return _Loop(carry, taught, state, _add_time(inputs)), record
 
     obs, state = jax.vmap(env.reset)(jax.random.split(reset_key, batch), tasks)
     first = AgentInput(
@@ -139,9 +139,9 @@ def _play(
         reached=obs if resets else None,
     )
     if start is not None:
-        memory = jax.vmap(start)(obs)
-    lesson = () if teach is None else jax.vmap(teach.init)(obs)
-    loop = _Loop(memory, lesson, state, _add_time(first))
+        carry = jax.vmap(start)(obs)
+    taught = () if teach is None else jax.vmap(teach.init)(obs)
+    loop = _Loop(carry, taught, state, _add_time(first))
     steps = jnp.arange(spec.task_steps)
     act_keys = jax.random.split(act_key, spec.task_steps)
     # all keys before the loop: making one takes as many operations as making thousands
@@ -162,7 +162,7 @@ def collect(
     tasks: Task,
     key: Key,
     act: Act,
-    core: Core,
+    carry: Carry,
     teach: Teacher | None = None,
 ) -> Trajectory:
     """Plays one meta-episode on each of B tasks with an agent.
@@ -172,25 +172,25 @@ def collect(
       tasks: [B, ...], one for each meta-episode.
       key: consumed.
       act: the agent with its parameters; sees `AgentInput` and nothing else.
-      core: the zero core, [B, ...].
+      carry: the zero carry, [B, ...].
       teach: labels each step, for the trajectory alone; None: labels are empty.
     """
 
-    def select(core: Core, inputs: AgentInput, state: State, key: Key):
+    def select(carry: Carry, inputs: AgentInput, state: State, key: Key):
         del state
-        return act(core, inputs, key)
+        return act(carry, inputs, key)
 
-    return _play(env, tasks, key, core, select, teach)
+    return _play(env, tasks, key, carry, select, teach)
 
 
 def collect_scripted(env: Env, tasks: Task, key: Key, policy: Scripted) -> Trajectory:
     """Plays one meta-episode on each of B tasks with a reference policy."""
     batch = batch_size(tasks)
 
-    def select(memory: Any, inputs: AgentInput, state: State, key: Key):
+    def select(carry: Any, inputs: AgentInput, state: State, key: Key):
         del inputs
         keys = jax.random.split(key, batch)
-        return memory, jax.vmap(policy.act)(memory, keys, state, tasks), jnp.zeros(batch)
+        return carry, jax.vmap(policy.act)(carry, keys, state, tasks), jnp.zeros(batch)
 
     return _play(env, tasks, key, (), select, None, policy.init, jax.vmap(policy.observe))
 
@@ -199,8 +199,8 @@ def memoryless(act: Callable[[Key, State, Task], Array]) -> Scripted:
     """A reference policy that forgets: (key, state, task) -> action."""
     return Scripted(
         init=lambda obs: (),
-        act=lambda memory, key, state, task: act(key, state, task),
-        observe=lambda memory, obs, action, reward, next_obs: memory,
+        act=lambda carry, key, state, task: act(key, state, task),
+        observe=lambda carry, obs, action, reward, next_obs: carry,
     )
 
 

@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from taskbelief import replay, rollout
-from taskbelief.parallel import deal, dealt, everywhere
+from taskbelief import parallel, replay, rollout
 from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics, Teacher, Trajectory
 
 
@@ -38,7 +37,7 @@ class TrainState(NamedTuple):
     """Everything that the future depends on."""
 
     learner: Any  # the learner's own state, with `params`
-    replay: Any  # what is remembered; None: the learner is on-policy
+    replay: Any  # the learner's replay; None: it is on-policy
     key: Key
     iteration: Array  # [] int32
     env_steps: Array  # [] int32: agent steps taken in the environment so far
@@ -61,9 +60,10 @@ def make(
     """Pure functions that train `learner` on the training tasks of `env`.
 
     One iteration plays `config.envs` meta-episodes on tasks drawn from the training set (or on
-    those whose turn it is in the learner's memory) and makes `config.updates` updates from replay. Metrics are means over the iteration. `teach`
-    None: nobody learns from labels, and there are none. `mesh`: the devices that share the work,
-    whose number divides `config.shards`; None: the default device does it all.
+    those whose turn it is, where the learner's replay says so) and makes `config.updates` updates
+    from replay. Metrics are means over the iteration. `teach` None: nobody learns from labels, and
+    there are none. `mesh`: the devices that share the work, whose number divides `config.shards`;
+    None: the default device does it all.
 
     Raises:
       ValueError: sizes that are no multiples of `config.shards`.
@@ -72,30 +72,34 @@ def make(
         if getattr(config, name) % config.shards:
             raise ValueError(
                 f"train.{name} {getattr(config, name)}: must be a multiple of train.shards"
-                f" {config.shards}, the parts that are dealt out to devices"
+                f" {config.shards}, the parts that are divided among devices"
             )
     tasks = env.task_set("train")
     num_tasks = rollout.batch_size(tasks)
-    keep = replay.MEMORY if learner.memory is None else learner.memory
+    kind = replay.WHOLE if learner.replay is None else learner.replay
 
-    def collect(params: object, key: Key, memory: Any = None) -> Trajectory:
+    def divide(tree: Any, axis: int) -> Any:
+        """`axis` of each leaf, divided among the devices of the mesh."""
+        return tree if mesh is None else parallel.shard(tree, mesh, axis)
+
+    def collect(params: object, key: Key, buffer: Any = None) -> Trajectory:
         task_key, play_key = jax.random.split(key)
-        if memory is None or keep.tasks is None:
+        if buffer is None or kind.tasks is None:
             index = jax.random.randint(task_key, (config.envs,), 0, num_tasks)
         else:
-            index = keep.tasks(memory, config.envs)
+            index = kind.tasks(buffer, config.envs)
         played = rollout.collect(
             env,
-            deal(rollout.take(tasks, index), mesh, 0),
+            divide(rollout.take(tasks, index), 0),
             play_key,
-            lambda core, inputs, key: learner.act(params, core, inputs, key),
-            deal(agent.initial_core(config.envs), mesh, 0),
+            lambda carry, inputs, key: learner.act(params, carry, inputs, key),
+            divide(agent.initial_carry(config.envs), 0),
             teach,
         )
-        return deal(played, mesh, 1)
+        return divide(played, 1)
 
-    def remember(memory: Any) -> Any:
-        return memory._replace(rows=deal(memory.rows, mesh, 0))
+    def remember(buffer: Any) -> Any:
+        return buffer._replace(rows=divide(buffer.rows, 0))
 
     def init(key: Key) -> TrainState:
         learner_key, warm_key, key = jax.random.split(key, 3)
@@ -104,15 +108,15 @@ def make(
             zero = jnp.zeros((), jnp.int32)
             return TrainState(state, None, key, zero, jnp.zeros_like(zero))
         example = jax.eval_shape(collect, state.params, warm_key)
-        memory = remember(keep.init(config.replay_rows, example, config.shards))
+        buffer = remember(kind.init(config.replay_rows, example, config.shards))
 
-        def fill(memory: Any, key: Key) -> tuple[Any, None]:
-            return remember(keep.add(memory, collect(state.params, key, memory))), None
+        def fill(buffer: Any, key: Key) -> tuple[Any, None]:
+            return remember(kind.add(buffer, collect(state.params, key, buffer))), None
 
-        memory, _ = jax.lax.scan(fill, memory, jax.random.split(warm_key, config.warmup))
+        buffer, _ = jax.lax.scan(fill, buffer, jax.random.split(warm_key, config.warmup))
         steps = config.warmup * config.envs * env.spec.task_steps
         return TrainState(
-            state, memory, key, jnp.zeros((), jnp.int32), jnp.asarray(steps, jnp.int32)
+            state, buffer, key, jnp.zeros((), jnp.int32), jnp.asarray(steps, jnp.int32)
         )
 
     def step(state: TrainState) -> tuple[TrainState, Metrics]:
@@ -120,18 +124,18 @@ def make(
         batch = collect(state.learner.params, collect_key, state.replay)
         if state.replay is None:
             learner_state, metrics = learner.update(state.learner, batch, learn_key)
-            memory = None
+            buffer = None
         else:
-            memory = remember(keep.add(state.replay, batch))
-            learner_state, metrics = learn_off_policy(state.learner, memory, learn_key)
+            buffer = remember(kind.add(state.replay, batch))
+            learner_state, metrics = learn_off_policy(state.learner, buffer, learn_key)
         metrics["return"] = jnp.mean(jnp.sum(batch.reward, axis=0))
         env_steps = state.env_steps + batch.reward.size
-        return TrainState(learner_state, memory, key, state.iteration + 1, env_steps), metrics
+        return TrainState(learner_state, buffer, key, state.iteration + 1, env_steps), metrics
 
-    def learn_off_policy(state: Any, memory: Any, key: Key) -> tuple[Any, Metrics]:
+    def learn_off_policy(state: Any, buffer: Any, key: Key) -> tuple[Any, Metrics]:
         def learn(learner_state: object, key: Key) -> tuple[object, Metrics]:
             sample_key, update_key = jax.random.split(key)
-            rows = deal(keep.sample(memory, sample_key, config.batch), mesh, 1)
+            rows = divide(kind.sample(buffer, sample_key, config.batch), 1)
             return learner.update(learner_state, rows, update_key)
 
         state, metrics = jax.lax.scan(learn, state, jax.random.split(key, config.updates))
@@ -142,9 +146,9 @@ def make(
 
 def shardings(state: TrainState, mesh: Mesh, axis: int = 0) -> TrainState:
     """Where each leaf of a training state lives: the rings of the replay, which are its axis
-    `axis`, dealt out; the rest on all devices."""
-    everything: TrainState = jax.tree.map(lambda _: everywhere(mesh), state)
+    `axis`, sharded; the rest replicated."""
+    shared: TrainState = jax.tree.map(lambda _: parallel.replicated(mesh), state)
     if state.replay is None:
-        return everything
-    rows = jax.tree.map(lambda _: dealt(mesh, axis), state.replay.rows)
-    return everything._replace(replay=everything.replay._replace(rows=rows))
+        return shared
+    rows = jax.tree.map(lambda _: parallel.sharded(mesh, axis), state.replay.rows)
+    return shared._replace(replay=shared.replay._replace(rows=rows))

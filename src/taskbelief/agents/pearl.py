@@ -4,7 +4,7 @@ No recurrence: each transition (x, a, r) is evidence, a normal factor over a lat
 posterior over z is the product of the prior N(0, I) and the factors, whatever their order. z is
 drawn when an episode starts, in the first episodes of a task from the prior and then from the
 posterior, and kept to the episode's end; the policy acts on (x, z) as if z were the truth. The
-critic's gradient trains the encoder, at a price of KL(q(z) || N(0, I)); the actor's does not.
+critic's gradient trains the encoder, with the penalty KL(q(z) || N(0, I)); the actor's does not.
 
 It learns with `sac`, whose context for the encoder and whose batch for actor and critic are drawn
 apart. Not as published, beside what sac.py names:
@@ -25,14 +25,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from taskbelief.networks import functional, heads
-from taskbelief.networks.torsos import MLP
+from taskbelief.networks import MLP, functional, heads
 from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
     AgentInput,
     Array,
-    Core,
+    Carry,
     Features,
     Key,
     Label,
@@ -52,9 +51,9 @@ class Config:
     encoder_layers: int = 3
     """hidden layers of the encoder"""
     kl_weight: float = 8e-4
-    """price of a nat of KL(q(z | context) || N(0, I)) beside the critic's loss. Published: 1 for the
-    sum over 16 tasks, beside squared errors of rewards a hundred times as large; that is 16 / 100²
-    beside errors squared in our units, and half of it beside their halves"""
+    """weight of the penalty KL(q(z | context) || N(0, I)), in nats, beside the critic's loss.
+    Published: 1 for the sum over 16 tasks, beside squared errors of rewards a hundred times as
+    large; that is 16 / 100² beside squared errors in our units, and half of it beside halves"""
     prior_episodes: int = 2
     """at the start of each task, with z from the prior (published: 5)"""
 
@@ -79,7 +78,7 @@ class _Normal(NamedTuple):
         return self.weighted / precision, jax.lax.rsqrt(precision)
 
 
-class _Core(NamedTuple):
+class _Carry(NamedTuple):
     evidence: _Normal  # [B, Z]
     z: Array  # [B, Z]: the hypothesis of this episode
     obs: Array  # [B, obs_dim]: what the last action answered
@@ -107,9 +106,9 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
         precision = jax.nn.softplus(raw + _RAW_PRECISION)
         return _Normal(precision, precision * mean)
 
-    def initial_core(batch: int) -> Core:
+    def initial_carry(batch: int) -> Carry:
         zeros = jnp.zeros((batch, config.latent))
-        return _Core(
+        return _Carry(
             _Normal(zeros, zeros),
             zeros,
             jnp.zeros((batch, spec.obs_dim)),
@@ -118,52 +117,52 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
         )
 
     def unroll(
-        params: Params, core: Core, inputs: AgentInput, key: Key | None
-    ) -> tuple[Core, Features]:
-        before = jnp.concatenate([core.obs[None], inputs.obs[:-1]])
+        params: Params, carry: Carry, inputs: AgentInput, key: Key | None
+    ) -> tuple[Carry, Features]:
+        before = jnp.concatenate([carry.obs[None], inputs.obs[:-1]])
         found = factors(params, before, inputs.prev_action, inputs.prev_reward)
         steps = inputs.obs.shape[0]
         keys = None if key is None else jax.random.split(key, steps)
 
-        def follow(core: _Core, xs: tuple) -> tuple[_Core, Array]:
+        def follow(carry: _Carry, xs: tuple) -> tuple[_Carry, Array]:
             found, obs, episode_start, task_start, key = xs
             fresh = task_start[:, None]
             evidence = jax.tree.map(
-                lambda sum_, new: jnp.where(fresh, 0.0, sum_ + new), core.evidence, found
+                lambda sum_, new: jnp.where(fresh, 0.0, sum_ + new), carry.evidence, found
             )
-            episode = jnp.where(task_start, 0, core.episode + episode_start)
+            episode = jnp.where(task_start, 0, carry.episode + episode_start)
             mean, std = evidence.mean_and_std()
             informed = (episode >= config.prior_episodes)[:, None]
             mean, std = jnp.where(informed, mean, 0.0), jnp.where(informed, std, 1.0)
-            noise = _fixed(core.row, episode, mean) if key is None else _noise(key, mean)
+            noise = _fixed(carry.row, episode, mean) if key is None else _noise(key, mean)
             again = (episode_start | task_start)[:, None]
-            z = jnp.where(again, mean + std * noise, core.z)
-            return _Core(evidence, z, obs, core.row, episode), z
+            z = jnp.where(again, mean + std * noise, carry.z)
+            return _Carry(evidence, z, obs, carry.row, episode), z
 
         xs = found, inputs.obs, inputs.episode_start, inputs.task_start, keys
-        core, z = jax.lax.scan(follow, core, xs)
-        return core, act_on(inputs.obs, z, jnp.zeros(z.shape[:2]))
+        carry, z = jax.lax.scan(follow, carry, xs)
+        return carry, act_on(inputs.obs, z, jnp.zeros(z.shape[:2]))
 
-    def study(params: Params, context: Transition, obs: Array, key: Key) -> Features:
+    def infer_offline(params: Params, context: Transition, obs: Array, key: Key) -> Features:
         found = factors(params, context.obs, context.action, context.reward)
         evidence = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), found)  # [N, Z]
         mean, std = evidence.mean_and_std()
         z = mean + std * _noise(key, mean)
         kl = jnp.sum(0.5 * (jnp.square(mean) + jnp.square(std) - 1.0) - jnp.log(std), axis=-1)
-        price = jnp.broadcast_to(config.kl_weight * kl, obs.shape[:2])
-        return act_on(obs, jnp.broadcast_to(z, (*obs.shape[:2], config.latent)), price)
+        penalty = jnp.broadcast_to(config.kl_weight * kl, obs.shape[:2])
+        return act_on(obs, jnp.broadcast_to(z, (*obs.shape[:2], config.latent)), penalty)
 
-    def act_on(obs: Array, z: Array, price: Array) -> Features:
+    def act_on(obs: Array, z: Array, penalty: Array) -> Features:
         critic = jnp.concatenate([obs, z], axis=-1)
-        return Features(jax.lax.stop_gradient(critic), critic, z, price)
+        return Features(jax.lax.stop_gradient(critic), critic, z, penalty)
 
     def aux_loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
         del params, label
-        price = jnp.mean(features.loss)
-        return jnp.zeros(()), {"latent_kl": price / config.kl_weight} if config.kl_weight else {}
+        penalty = jnp.mean(features.loss)
+        return jnp.zeros(()), {"latent_kl": penalty / config.kl_weight} if config.kl_weight else {}
 
     return Agent(
-        network.init, initial_core, unroll, aux_loss, None, True, study, needs=config.needs
+        network.init, initial_carry, unroll, aux_loss, None, True, infer_offline, needs=config.needs
     )
 
 

@@ -103,14 +103,14 @@ class Bandit:
     def of_probabilities(self, probabilities: Array) -> Task:
         return Task(probabilities)
 
-    def initial_memory(self, task: Task) -> tuple[()]:
+    def initial_carry(self, task: Task) -> tuple[()]:
         del task
         return ()
 
     def log_likelihood(
         self,
         task: Task,
-        memory: tuple[()],
+        carry: tuple[()],
         obs: Array,
         action: Array,
         reward: Array,
@@ -118,7 +118,7 @@ class Bandit:
     ) -> tuple[tuple[()], Array]:
         del obs, next_obs
         p = task.probabilities[action]
-        return memory, jnp.where(reward > 0.5, jnp.log(p), jnp.log1p(-p))
+        return carry, jnp.where(reward > 0.5, jnp.log(p), jnp.log1p(-p))
 
     def hypotheses(self, num: int = 1024) -> tuple[Task, Array]:
         """`num` vectors drawn from the prior. The exact posterior is conjugate: posterior.py."""

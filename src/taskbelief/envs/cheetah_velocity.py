@@ -121,14 +121,14 @@ class CheetahVelocity:
 
     # ---- likelihood
 
-    def initial_memory(self, task: Task) -> tuple[()]:
+    def initial_carry(self, task: Task) -> tuple[()]:
         del task
         return ()
 
     def log_likelihood(
         self,
         task: Task,
-        memory: tuple[()],
+        carry: tuple[()],
         obs: Array,
         action: Array,
         reward: Array,
@@ -146,7 +146,7 @@ class CheetahVelocity:
         width = _SOFT * slope + 1e-5
         off = jnp.abs(reward - _reward(next_obs, task)) / width
         # No reward (too fast, or not forwards) is an event of its own, not a density.
-        return memory, jnp.where(reward > 0.0, -off - jnp.log(width), -off)
+        return carry, jnp.where(reward > 0.0, -off - jnp.log(width), -off)
 
     def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
         """`num` speeds, evenly spaced."""

@@ -141,14 +141,14 @@ class NoisyTarget:
 
     # ---- likelihood
 
-    def initial_memory(self, task: Task) -> tuple[()]:
+    def initial_carry(self, task: Task) -> tuple[()]:
         del task
         return ()
 
     def log_likelihood(
         self,
         task: Task,
-        memory: tuple[()],
+        carry: tuple[()],
         obs: Array,
         action: Array,
         reward: Array,
@@ -157,7 +157,7 @@ class NoisyTarget:
         """Of the coin's fall at the place where the ball came to be."""
         del obs, action
         chance = self._chance(next_obs[:2], task)
-        return memory, jnp.where(reward > 0.5, jnp.log(chance), jnp.log1p(-chance))
+        return carry, jnp.where(reward > 0.5, jnp.log(chance), jnp.log1p(-chance))
 
     def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
         """`num` targets, evenly spaced on the semicircle."""

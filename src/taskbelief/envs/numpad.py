@@ -52,7 +52,7 @@ class State(NamedTuple):
     mercy: Array  # [] float32: chance that a wrong press is forgiven, 0 at test
 
 
-class Memory(NamedTuple):
+class HypothesisCarry(NamedTuple):
     """The part of `State` that depends on the hypothesis or is not observed."""
 
     earned: Array  # [] int32
@@ -317,21 +317,27 @@ class Numpad:
 
     # ---- likelihood
 
-    def initial_memory(self, task: Task) -> Memory:
+    def initial_carry(self, task: Task) -> HypothesisCarry:
         del task
-        return Memory(earned=jnp.zeros((), jnp.int32), contact=jnp.full((), -2, jnp.int32))
+        return HypothesisCarry(earned=jnp.zeros((), jnp.int32), contact=jnp.full((), -2, jnp.int32))
 
     def log_likelihood(
-        self, task: Task, memory: Memory, obs: Array, action: Array, reward: Array, next_obs: Array
-    ) -> tuple[Memory, Array]:
+        self,
+        task: Task,
+        carry: HypothesisCarry,
+        obs: Array,
+        action: Array,
+        reward: Array,
+        next_obs: Array,
+    ) -> tuple[HypothesisCarry, Array]:
         """0 where `task` explains lights, payment and cue, about minus infinity elsewhere."""
         pads = self.size**2
         state = State(
             position=obs[:2],
             velocity=obs[2:4],
             progress=self._progress(obs),
-            earned=memory.earned,
-            contact=self._contact_before(memory, obs[:2]),
+            earned=carry.earned,
+            contact=self._contact_before(carry, obs[:2]),
             pressed=jnp.full((), -1, jnp.int32),
             cue=jnp.zeros(self.length, bool),
             mercy=jnp.zeros(()),
@@ -353,8 +359,8 @@ class Numpad:
         explained &= same_lights
         if self.cues == "next":  # "first" shows no cue after the first observation
             explained &= self._explains_cue(task, next_obs)
-        memory = Memory(earned=predicted.earned, contact=predicted.contact)
-        return memory, jnp.where(explained, 0.0, _RULED_OUT)
+        carry = HypothesisCarry(earned=predicted.earned, contact=predicted.contact)
+        return carry, jnp.where(explained, 0.0, _RULED_OUT)
 
     def start_log_likelihood(self, task: Task, obs: Array) -> Array:
         """0 where `task` explains the cue in the first observation."""
@@ -370,13 +376,13 @@ class Numpad:
             expected = self._next_pad(self._progress(obs), task)[None]
         return jnp.all((jnp.sum(shown, -1) == 0) | (jnp.argmax(shown, -1) == expected))
 
-    def _contact_before(self, memory: Memory, position: Array) -> Array:
+    def _contact_before(self, carry: HypothesisCarry, position: Array) -> Array:
         """The contact a step begins with. Without jumps it is seen, and so the physics of a
         step is the same for all hypotheses: under vmap it is computed once."""
         under = self._pad_under(position)
         if not self.jump:
             return under
-        return jnp.where(memory.contact == -2, under, memory.contact)  # -2: the first step
+        return jnp.where(carry.contact == -2, under, carry.contact)  # -2: the first step
 
     # ---- geometry
 

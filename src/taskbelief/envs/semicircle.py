@@ -157,14 +157,14 @@ class Semicircle:
 
     # ---- likelihood
 
-    def initial_memory(self, task: Task) -> tuple[()]:
+    def initial_carry(self, task: Task) -> tuple[()]:
         del task
         return ()
 
     def log_likelihood(
         self,
         task: Task,
-        memory: tuple[()],
+        carry: tuple[()],
         obs: Array,
         action: Array,
         reward: Array,
@@ -180,7 +180,7 @@ class Semicircle:
         positions, _ = self._drive(state, action)
         gap = jnp.min(jnp.linalg.norm(positions - self._target(task), axis=-1))
         inside = (self.target_radius - gap) / _RIM
-        return memory, jax.nn.log_sigmoid(jnp.where(reward > 0.5, inside, -inside))
+        return carry, jax.nn.log_sigmoid(jnp.where(reward > 0.5, inside, -inside))
 
     def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
         """`num` angles, evenly spaced in (0, pi)."""

@@ -130,14 +130,14 @@ class SparseNavigation:
 
     # ---- likelihood
 
-    def initial_memory(self, task: Task) -> tuple[()]:
+    def initial_carry(self, task: Task) -> tuple[()]:
         del task
         return ()
 
     def log_likelihood(
         self,
         task: Task,
-        memory: tuple[()],
+        carry: tuple[()],
         obs: Array,
         action: Array,
         reward: Array,
@@ -152,7 +152,7 @@ class SparseNavigation:
         gap = jnp.linalg.norm(self._move(obs, action) - task.goal)
         inside = (self.goal_radius - gap) / _SOFT
         hit = jax.nn.log_sigmoid(inside) - jnp.abs(reward - (1.0 - gap)) / _SOFT
-        return memory, jnp.where(reward > 0.0, hit, jax.nn.log_sigmoid(-inside))
+        return carry, jnp.where(reward > 0.0, hit, jax.nn.log_sigmoid(-inside))
 
     def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
         """`num` goals, evenly spaced on the semicircle."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from taskbelief.types import Array, Key, Memory, Trajectory, Transition
+from taskbelief.types import Array, Key, ReplayKind, Trajectory, Transition
 
 
 class ByTask(NamedTuple):
@@ -28,11 +28,11 @@ class Sample(NamedTuple):
     context: Transition  # [C, N, ...]: of its latest meta-episode, to infer the task from
 
 
-def memory(num_tasks: int, transitions: int, context: int) -> Memory:
-    """A memory of `num_tasks` training tasks that gives, for each task of an update, `transitions`
+def replay(num_tasks: int, transitions: int, context: int) -> ReplayKind:
+    """A replay of `num_tasks` training tasks that gives, for each task of an update, `transitions`
     to learn from and `context` to infer from, drawn with replacement and with keys apart.
 
-    As in `replay`, it is one ring or several; each holds an equal part of the tasks, of every task
+    As in replay.py, it is one ring or several; each holds an equal part of the tasks, of every task
     the newest meta-episodes. `init`'s capacity is divided among tasks and rounded up.
     """
 
@@ -45,29 +45,29 @@ def memory(num_tasks: int, transitions: int, context: int) -> Memory:
         )
         return ByTask(rows, jnp.zeros((), jnp.int32))
 
-    def tasks(memory: ByTask, num: int) -> Array:
-        rings, own = memory.rows.reward.shape[:2]
-        turn = _turn(memory, num) % own
+    def tasks(buffer: ByTask, num: int) -> Array:
+        rings, own = buffer.rows.reward.shape[:2]
+        turn = _turn(buffer, num) % own
         return (jnp.arange(rings)[:, None] * own + turn).reshape(num)
 
-    def add(memory: ByTask, batch: Trajectory) -> ByTask:
+    def add(buffer: ByTask, batch: Trajectory) -> ByTask:
         """Over the oldest meta-episodes of the tasks whose turn it is, which `batch` is of."""
-        rings, own, kept = memory.rows.reward.shape[:3]
-        turn = _turn(memory, batch.reward.shape[1])
+        rings, own, kept = buffer.rows.reward.shape[:3]
+        turn = _turn(buffer, batch.reward.shape[1])
 
         def write(ring: Array, new: Array) -> Array:
             new = jnp.moveaxis(new, 0, 1).reshape(rings, len(turn), *ring.shape[3:])
             return ring.at[:, turn % own, turn // own % kept].set(new)
 
-        rows = jax.tree.map(write, memory.rows, transitions_of(batch))
-        return ByTask(rows, memory.played + len(turn))
+        rows = jax.tree.map(write, buffer.rows, transitions_of(batch))
+        return ByTask(rows, buffer.played + len(turn))
 
-    def sample(memory: ByTask, key: Key, num: int) -> Sample:
+    def sample(buffer: ByTask, key: Key, num: int) -> Sample:
         task_key, batch_key, context_key = jax.random.split(key, 3)
-        rings, own, kept, steps = memory.rows.reward.shape[:4]
+        rings, own, kept, steps = buffer.rows.reward.shape[:4]
         each = _divide(num, rings, "tasks in an update")
-        task = jax.random.randint(task_key, (rings, each), 0, jnp.minimum(own, memory.played))
-        times = (memory.played - task + own - 1) // own  # that the task has been played
+        task = jax.random.randint(task_key, (rings, each), 0, jnp.minimum(own, buffer.played))
+        times = (buffer.played - task + own - 1) // own  # that the task has been played
         size = jnp.minimum(times, kept) * steps
         drawn = jax.random.randint(batch_key, (transitions, rings, each), 0, size)
         told = jax.random.randint(context_key, (context, rings, each), 0, steps)
@@ -79,22 +79,22 @@ def memory(num_tasks: int, transitions: int, context: int) -> Memory:
                 )(ring, task, row, step)
                 return found.reshape(len(step), num, *ring.shape[4:])
 
-            return jax.tree.map(of_ring, memory.rows)
+            return jax.tree.map(of_ring, buffer.rows)
 
         latest = jnp.broadcast_to((times - 1) % kept, told.shape)
         return Sample(read(drawn // steps, drawn % steps), read(latest, told))
 
-    def _turn(memory: ByTask, num: int) -> Array:
-        rings, own = memory.rows.reward.shape[:2]
+    def _turn(buffer: ByTask, num: int) -> Array:
+        rings, own = buffer.rows.reward.shape[:2]
         each = _divide(num, rings, "a batch")
         if each > own:
             raise ValueError(
                 f"train.envs {num}: must be at most the {rings * own} tasks to train on, which are"
                 " played in turn"
             )
-        return memory.played + jnp.arange(each)
+        return buffer.played + jnp.arange(each)
 
-    return Memory(init, add, sample, tasks)
+    return ReplayKind(init, add, sample, tasks)
 
 
 def transitions_of(played: Trajectory) -> Transition:
@@ -105,7 +105,7 @@ def transitions_of(played: Trajectory) -> Transition:
         inputs.obs[:-1],
         played.action,
         played.reward,
-        played.paid,
+        played.learning_reward,
         led_to[1:],
         played.terminated,
     )

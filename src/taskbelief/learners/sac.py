@@ -2,7 +2,7 @@
 arXiv 1801.01290), for agents that infer the task from a set of transitions (PEARL).
 
 As PEARL's published code has it: two action values and a state value with a target network, an
-entropy bonus of a fixed price, one reparameterised action, targets at the observation before
+entropy bonus of a fixed cost, one reparameterised action, targets at the observation before
 a reset, and an optimiser for each network. An update takes some tasks; of each it infers the
 latent from a context of the task's latest meta-episode, and learns from transitions of the task's
 whole history (_by_task.py). Running out of time is no end.
@@ -26,15 +26,14 @@ from flax import nnx
 from taskbelief import rollout
 from taskbelief.learners import _by_task, _features
 from taskbelief.learners._by_task import Sample
-from taskbelief.networks import functional, heads
+from taskbelief.networks import MLP, functional, heads
 from taskbelief.networks.heads import ActionValue
-from taskbelief.networks.torsos import MLP
 from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
     AgentInput,
     Array,
-    Core,
+    Carry,
     EnvSpec,
     Key,
     Learner,
@@ -108,12 +107,12 @@ def make(
     Raises:
       ValueError: the agent does not infer its task from single transitions.
     """
-    if agent.study is None:
+    if agent.infer_offline is None:
         raise ValueError(
             "sac learns from single transitions and goes with pearl alone, which infers its task"
             " from those; svg0 and ppo fit this agent"
         )
-    study = agent.study
+    infer = agent.infer_offline
     env = problem.seen(agent.needs).env
     action_head = heads.action_head(env.spec.action)
     sizes = _features.sizes(env.spec, agent, None)
@@ -127,7 +126,7 @@ def make(
         dict.fromkeys(names, each), {"agent": "agent", "heads": {name: name for name in names[1:]}}
     )
     num_tasks = rollout.batch_size(env.task_set("train"))
-    memory = _by_task.memory(num_tasks, config.transitions, config.context)
+    replay = _by_task.replay(num_tasks, config.transitions, config.context)
 
     def init(key: Key) -> LearnerState:
         agent_key, heads_key = jax.random.split(key)
@@ -136,23 +135,23 @@ def make(
         return LearnerState(params, jax.tree.map(jnp.copy, params["heads"]), optimiser.init(params))
 
     def act(
-        params: Params, core: Core, inputs: AgentInput, key: Key | None
-    ) -> tuple[Core, Array, Array]:
+        params: Params, carry: Carry, inputs: AgentInput, key: Key | None
+    ) -> tuple[Carry, Array, Array]:
         unroll_key, sample_key = (None, None) if key is None else jax.random.split(key)
-        core, features = agent.unroll(params["agent"], core, inputs, unroll_key)
+        carry, features = agent.unroll(params["agent"], carry, inputs, unroll_key)
         policy = network.apply(params["heads"], features.actor[0], method="policy")
         if sample_key is None:
             action = action_head.mode(policy)
         else:
             action = action_head.sample(policy, sample_key)
-        return core, action, action_head.log_prob(policy, action)
+        return carry, action, action_head.log_prob(policy, action)
 
     def loss(params: Params, target: Params, sample: Sample, key: Key) -> tuple[Array, Metrics]:
-        study_key, actor_key = jax.random.split(key)
+        infer_key, actor_key = jax.random.split(key)
         batch = sample.batch
         # one hypothesis for both: it is worth what follows under itself
         obs = jnp.concatenate([batch.obs, batch.next_obs])
-        features = study(params["agent"], sample.context, obs, study_key)
+        features = infer(params["agent"], sample.context, obs, infer_key)
         now, after = (
             jax.tree.map(lambda leaf, half=half: jnp.split(leaf, 2)[half], features)
             for half in (0, 1)
@@ -160,7 +159,7 @@ def make(
 
         # action values, which train the agent
         next_value = network.apply(target, after.critic, method="state_value")
-        targets = batch.paid + config.gamma * (1.0 - batch.terminated) * next_value
+        targets = batch.learning_reward + config.gamma * (1.0 - batch.terminated) * next_value
         targets = jax.lax.stop_gradient(targets)
         found = network.apply(params["heads"], now.critic, method="action_values")
         critic_loss = sum(0.5 * jnp.mean(jnp.square(targets - q.at(batch.action))) for q in found)
@@ -202,4 +201,4 @@ def make(
         target = optax.incremental_update(params["heads"], state.target, config.target_rate)
         return LearnerState(params, target, optimiser_state), metrics
 
-    return Learner(init, act, update, config.needs, memory=memory)
+    return Learner(init, act, update, config.needs, replay=replay)
