@@ -272,6 +272,7 @@ def toy(
         unroll=unroll,
         aux_loss=lambda params, features, label: (aux(params["weight"], label), metrics(label)),
         infer_offline=infer_offline,
+        context=4,
     )
 
 

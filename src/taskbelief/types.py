@@ -398,6 +398,7 @@ class Agent(NamedTuple):
     # transitions: (params, context [C, N, ...], obs [n, N, obs_dim], key) -> features [n, N, ...]
     # under one draw for each of N tasks
     infer_offline: Callable[[Params, Transition, Array, Key], Features] | None = None
+    context: int = 0  # C: transitions of a task that `infer_offline` wants
     # E[h] under the agent's own belief, [T, B, ...]; of categories their probabilities
     belief_mean: Callable[[Params, Features], Array] | None = None
     needs: Needs = Needs()

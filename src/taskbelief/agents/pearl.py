@@ -54,7 +54,10 @@ class Config:
     """weight of the penalty KL(q(z | context) || N(0, I)), in nats, beside the critic's loss.
     Published: 1 for the sum over 16 tasks, beside squared errors of rewards a hundred times as
     large; that is 16 / 100² beside squared errors in our units, and half of it beside halves"""
-    prior_episodes: int = 2
+    context: int = 32
+    """transitions that a task is inferred from when learning (published: 1024); when acting, the
+    evidence of more is scaled down to that of so many (published: so many are drawn)"""
+    prior_episodes: int = 3
     """at the start of each task, with z from the prior (published: 5)"""
 
     @property
@@ -80,6 +83,7 @@ class _Normal(NamedTuple):
 
 class _Carry(NamedTuple):
     evidence: _Normal  # [B, Z]
+    seen: Array  # [B] int32: transitions of the task so far, whose evidence it is
     z: Array  # [B, Z]: the hypothesis of this episode
     obs: Array  # [B, obs_dim]: what the last action answered
     row: Array  # [B] int32 and
@@ -110,6 +114,7 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
         zeros = jnp.zeros((batch, config.latent))
         return _Carry(
             _Normal(zeros, zeros),
+            jnp.zeros(batch, jnp.int32),
             zeros,
             jnp.zeros((batch, spec.obs_dim)),
             jnp.arange(batch),
@@ -131,13 +136,15 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
                 lambda sum_, new: jnp.where(fresh, 0.0, sum_ + new), carry.evidence, found
             )
             episode = jnp.where(task_start, 0, carry.episode + episode_start)
-            mean, std = evidence.mean_and_std()
+            seen = jnp.where(task_start, 0, carry.seen + 1)
+            share = jnp.minimum(1.0, config.context / jnp.maximum(seen, 1))[:, None]
+            mean, std = jax.tree.map(lambda leaf: share * leaf, evidence).mean_and_std()
             informed = (episode >= config.prior_episodes)[:, None]
             mean, std = jnp.where(informed, mean, 0.0), jnp.where(informed, std, 1.0)
             noise = _fixed(carry.row, episode, mean) if key is None else _noise(key, mean)
             again = (episode_start | task_start)[:, None]
             z = jnp.where(again, mean + std * noise, carry.z)
-            return _Carry(evidence, z, obs, carry.row, episode), z
+            return _Carry(evidence, seen, z, obs, carry.row, episode), z
 
         xs = found, inputs.obs, inputs.episode_start, inputs.task_start, keys
         carry, z = jax.lax.scan(follow, carry, xs)
@@ -162,7 +169,14 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
         return jnp.zeros(()), {"latent_kl": penalty / config.kl_weight} if config.kl_weight else {}
 
     return Agent(
-        network.init, initial_carry, unroll, aux_loss, None, True, infer_offline, needs=config.needs
+        network.init,
+        initial_carry,
+        unroll,
+        aux_loss,
+        stochastic=True,
+        infer_offline=infer_offline,
+        context=config.context,
+        needs=config.needs,
     )
 
 

@@ -2,8 +2,9 @@
 
 Tasks are played in turn, so that none is older than others. An update reads, for some tasks,
 transitions from all of the task's history to learn actor and critic from, and transitions of its
-latest meta-episode alone to infer the task from (PEARL's two buffers for each task, of which the
-second is emptied whenever the task is played).
+latest meta-episode alone to infer the task from: PEARL's two buffers for each task, of which the
+second is emptied whenever the task is played. What it is inferred from is of the first episodes,
+of any number up to all, as it is when acting.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ class Sample(NamedTuple):
     """Of N tasks; no transition is drawn for both."""
 
     batch: Transition  # [n, N, ...]: of the task's whole history, to learn from
-    context: Transition  # [C, N, ...]: of its latest meta-episode, to infer the task from
+    context: Transition  # [C, N, ...]: of its latest meta-episode so far, to infer the task from
 
 
-def replay(num_tasks: int, transitions: int, context: int) -> ReplayKind:
+def replay(num_tasks: int, transitions: int, context: int, episode_steps: int) -> ReplayKind:
     """A replay of `num_tasks` training tasks that gives, for each task of an update, `transitions`
     to learn from and `context` to infer from, drawn with replacement and with keys apart.
+    `episode_steps` divides a meta-episode.
 
     As in replay.py, it is one ring or several; each holds an equal part of the tasks, of every task
     the newest meta-episodes. `init`'s capacity is divided among tasks and rounded up.
@@ -63,14 +65,15 @@ def replay(num_tasks: int, transitions: int, context: int) -> ReplayKind:
         return ByTask(rows, buffer.played + len(turn))
 
     def sample(buffer: ByTask, key: Key, num: int) -> Sample:
-        task_key, batch_key, context_key = jax.random.split(key, 3)
+        task_key, batch_key, length_key, context_key = jax.random.split(key, 4)
         rings, own, kept, steps = buffer.rows.reward.shape[:4]
         each = _divide(num, rings, "tasks in an update")
         task = jax.random.randint(task_key, (rings, each), 0, jnp.minimum(own, buffer.played))
         times = (buffer.played - task + own - 1) // own  # that the task has been played
         size = jnp.minimum(times, kept) * steps
         drawn = jax.random.randint(batch_key, (transitions, rings, each), 0, size)
-        told = jax.random.randint(context_key, (context, rings, each), 0, steps)
+        episodes = jax.random.randint(length_key, task.shape, 1, steps // episode_steps + 1)
+        told = jax.random.randint(context_key, (context, *task.shape), 0, episodes * episode_steps)
 
         def read(row: Array, step: Array) -> Transition:
             def of_ring(ring: Array) -> Array:

@@ -45,11 +45,9 @@ from taskbelief.types import (
 
 @dataclass(frozen=True)
 class Config:
-    transitions: int = 32
+    transitions: int = 16
     """of each task in an update, to learn from (published: 256); train.batch is the number of
     tasks (published: 16)"""
-    context: int = 64
-    """transitions of each task in an update that the task is inferred from (published: 1024)"""
     actor_hidden: int = 64
     """units of each of the actor's two hidden layers"""
     critic_hidden: int = 64
@@ -126,7 +124,7 @@ def make(
         dict.fromkeys(names, each), {"agent": "agent", "heads": {name: name for name in names[1:]}}
     )
     num_tasks = rollout.batch_size(env.task_set("train"))
-    replay = _by_task.replay(num_tasks, config.transitions, config.context)
+    replay = _by_task.replay(num_tasks, config.transitions, agent.context, env.spec.episode_steps)
 
     def init(key: Key) -> LearnerState:
         agent_key, heads_key = jax.random.split(key)
