@@ -48,9 +48,9 @@ class Config:
     """numbers in z"""
     encoder: int = 64
     """units of each of the encoder's hidden layers (published: 200)"""
-    encoder_layers: int = 3
-    """hidden layers of the encoder"""
-    kl_weight: float = 8e-4
+    encoder_layers: int = 2
+    """hidden layers of the encoder (published: 3)"""
+    kl_weight: float = 2e-3
     """weight of the penalty KL(q(z | context) || N(0, I)), in nats, beside the critic's loss.
     Published: 1 for the sum over 16 tasks, beside squared errors of rewards a hundred times as
     large; that is 16 / 100² beside squared errors in our units, and half of it beside halves"""

@@ -54,7 +54,7 @@ class Config:
     """units of each of two hidden layers, of each value"""
     gamma: float = 0.9
     """discount per step"""
-    entropy_cost: float = 0.01
+    entropy_cost: float = 0.02
     """reward units per nat of policy entropy (published: 1, with rewards a hundred times as
     large)"""
     learning_rate: float = 1e-3

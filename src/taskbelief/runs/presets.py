@@ -47,12 +47,14 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
         ("sparse_navigation", "pearl", "sac"): {
             "dense": True,
             "env.episodes": 20,
-            "steps": 1_200_000,
-            "train.envs": 20,
+            "steps": 2_000_000,
+            "evaluations": 10,
+            "train.envs": 50,
             "train.updates": 500,
             "train.batch": 16,
-            "train.replay_rows": 6400,
-            "train.warmup": 5,
+            "train.replay_rows": 5000,
+            "train.warmup": 2,
+            "train.shards": 1,
         },
         ("noisy_target", ANY, "ppo"): {"steps": 5_000_000, "learner.minibatches": 16},
         # The physics takes half of the time: few evaluations, of few tasks.
