@@ -13,7 +13,7 @@ from taskbelief.envs.bandit import Bandit
 from taskbelief.envs.noisy_target import NoisyTarget
 from taskbelief.envs.numpad import Numpad
 from taskbelief.envs.sparse_navigation import SparseNavigation
-from taskbelief.learners import ppo
+from taskbelief.learners import ppo, svg0
 from taskbelief.networks import cores
 from taskbelief.types import (
     AgentInput,
@@ -370,10 +370,16 @@ def test_a_bottleneck_draws_codes_at_a_price(name, settings, memories):
 
 
 def test_ppo_refuses_features_that_are_drawn():
-    for kind, named in (("baseline-bottleneck", "bottleneck_beta"), ("pearl", "pearl")):
-        spec, agent, _, _ = build(kind)
-        with pytest.raises(ValueError, match=named):
-            ppo.make(posed(spec), agent, ppo.Config())
+    spec, agent, _, _ = build("baseline-bottleneck")
+    with pytest.raises(ValueError, match="bottleneck_beta"):
+        ppo.make(posed(spec), agent, ppo.Config())
+
+
+@pytest.mark.parametrize("learner", [ppo, svg0])
+def test_learners_from_histories_refuse_what_learns_from_transitions(learner):
+    spec, agent, _, _ = build("pearl")
+    with pytest.raises(ValueError, match="pearl from single transitions: it goes with sac"):
+        learner.make(posed(spec), agent, learner.Config())
 
 
 # ---- oracle -----------------------------------------------------------------------
