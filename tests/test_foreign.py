@@ -245,6 +245,7 @@ class Changing(Images):
         (Images(), {"train_tasks": 0}, "train_tasks=0: must be at least 1"),
         (Images(), {"reward_scale": 0.0}, "reward_scale=0.0: must be positive"),
         (Images(), {"describe": lambda params: jnp.zeros((1, 2))}, r"of shape \[1, 2\], not \[num"),
+        (Images(), {"task": Categories(2, 3)}, "describe gives 1 numbers, and task has 2"),
     ],
 )
 def test_what_gymnax_environments_are_refused(env, settings, said):

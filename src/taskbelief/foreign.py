@@ -1,19 +1,20 @@
 """gymnax and Brax environments as environments of this library: their hidden parameters are the
-task, so that every agent can be trained on them.
+task, and every agent can be trained on them.
 
     pendulum = taskbelief.from_gymnax(
-        "Pendulum-v1", sample_params, describe, episode_steps=100, name="pendulum"
+        "Pendulum-v1", sample_params, describe, name="pendulum", episode_steps=100
     )
     taskbelief.train(pendulum, agent="belief")
 
-A meta-episode is `episodes` episodes of at most `episode_steps` steps on one task. An episode
-that terminates early is followed by another one of the same task; that of a single-episode task
-too, until `episode_steps` steps are over. The two libraries' own time limits are not used.
+A meta-episode lasts for `episodes` times `episode_steps` steps on one task. Where an episode
+terminates before its time, another one of the same task begins. An environment that pays 1 for
+each step survived therefore pays as much to those who fall: the fall has to cost something. The
+time limits of the two libraries are not used.
 
 What both functions return is a frozen dataclass of settings (`episode_steps`, `episodes`,
 `train_tasks`, `holdout_tasks`, `reward_scale`), which are flags of the command line and can be
-changed by `dataclasses.replace`. Bound to the name `name` in a module, it is the environment
-"package.module:name" of the command line and of saved agents.
+changed by `dataclasses.replace`. A module's variable that holds it, and has the name `name`, is the
+environment "package.module:name" of the command line and of saved agents.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def from_gymnax(
       name: of the module's variable that holds the environment; None: the class of `env`.
       episode_steps: of an episode, at most; None: the default params' `max_steps_in_episode`.
       episodes: in a meta-episode.
-      train_tasks, holdout_tasks: sizes of the sets.
+      train_tasks, holdout_tasks: sizes of the sets. `check_env` refuses sets with a task twice:
+        among thousands of draws of one float32 there may be two alike.
       reward_scale: multiplies the rewards that agents see and learn from, and the returns that
         are reported. About 1 / (the largest reward of a step) is easy to learn from.
       terminates: episodes may end before their time; False saves looking for it.
@@ -114,7 +116,7 @@ def from_gymnax(
     space = inner.action_space(params)
     if isinstance(space, spaces.Discrete):
         action: ActionSpec = Discrete(int(space.n))
-        scaled = lambda action: action  # noqa: E731
+        to_space = _unchanged
     elif isinstance(space, spaces.Box):
         low, high = (
             np.broadcast_to(np.asarray(end, np.float32), space.shape)
@@ -123,12 +125,12 @@ def from_gymnax(
         if not np.all(np.isfinite(low) & np.isfinite(high)):
             raise ValueError(f"from_gymnax: actions without bounds, {space}, cannot be scaled")
         action = Continuous(int(np.prod(space.shape)))
-        scaled = lambda action: low + (action.reshape(low.shape) + 1) / 2 * (high - low)  # noqa: E731
+        to_space = functools.partial(_scaled, low, high)
     else:
         raise ValueError(f"from_gymnax: actions are {space}, neither Discrete nor a Box")
 
     def step(key: Key, state: State, action: Array, task: Task) -> tuple[Any, State, Array, Array]:
-        obs, after, reward, terminated, _ = inner.step_env(key, state, scaled(action), task)
+        obs, after, reward, terminated, _ = inner.step_env(key, state, to_space(action), task)
         return obs, after, reward, terminated
 
     return _environment(
@@ -148,6 +150,15 @@ def from_gymnax(
         holdout_tasks=holdout_tasks,
         reward_scale=reward_scale,
     )
+
+
+def _unchanged(action: Array) -> Array:
+    return action
+
+
+def _scaled(low: np.ndarray, high: np.ndarray, action: Array) -> Array:
+    """`action`, [num] in [-1, 1], in the box from `low` to `high`."""
+    return low + (action.reshape(low.shape) + 1) / 2 * (high - low)
 
 
 def from_brax(
@@ -373,14 +384,17 @@ def _environment(
     describe: Describe,
     reset: Reset,
     step: Step,
-    action: ActionSpec,
+    action_spec: ActionSpec,
     terminates: bool,
     task: LabelSpec | None,
     expert: Expert | None,
     **settings: Any,
 ) -> Env:
-    """The instance of a new class with `settings` as defaults, in the module of `sample_params`."""
+    """The instance of a new class with `settings` as defaults, in the module of `sample_params`.
 
+    `reset` and `step` are as the other library has them: observations of any shape, rewards and
+    ends that may be Python's, states of changing types.
+    """
     _check(settings)
 
     def sample(key: Key) -> Task:
@@ -399,6 +413,9 @@ def _environment(
         raise ValueError(f"{function}: describe gives an array of shape {list(size)}, not [num]")
     if task is None:
         task = _reals(jax.jit(jax.vmap(lambda key: told(sample(key)))), settings["train_tasks"])
+    wanted = task.places if isinstance(task, Categories) else task.num
+    if size != (wanted,):
+        raise ValueError(f"{function}: describe gives {size[0]} numbers, and task has {wanted}")
 
     first, state = jax.eval_shape(reset, key, one)
     if not hasattr(first, "shape"):
@@ -406,8 +423,7 @@ def _environment(
             f"{function}: observations are a {type(first).__name__}, not an array;"
             " choose an entry of them in a wrapper"
         )
-    no_action = jax.ShapeDtypeStruct(*_form(action))
-    after = jax.eval_shape(step, key, state, no_action, one)
+    after = jax.eval_shape(step, key, state, _no_action(action_spec), one)
     dtypes = _dtypes(function, state, after[1])
 
     def plain(obs: Any, state: State) -> tuple[Array, State]:
@@ -423,10 +439,8 @@ def _environment(
         reward = jnp.asarray(reward, jnp.float32).reshape(())
         return *plain(obs, after), reward, jnp.asarray(terminated, bool).reshape(())
 
-    action_spec = action
-    source = _Source(
-        sample, told, begin, go, expert, int(np.prod(first.shape)), action, task, terminates
-    )
+    obs_dim = int(np.prod(first.shape))
+    source = _Source(sample, told, begin, go, expert, obs_dim, action_spec, task, terminates)
     made = dataclasses.make_dataclass(
         name,
         [(field, type(value), value) for field, value in settings.items()],
@@ -437,10 +451,8 @@ def _environment(
     return made()
 
 
-def _form(action: ActionSpec) -> tuple[tuple[int, ...], Any]:
-    if isinstance(action, Continuous):
-        return (action.num,), jnp.float32
-    return (), jnp.int32
+def _no_action(spec: ActionSpec) -> Array:
+    return jnp.zeros(spec.num) if isinstance(spec, Continuous) else jnp.zeros((), jnp.int32)
 
 
 def _reals(described: Callable[[Key], Array], num: int) -> Reals:
