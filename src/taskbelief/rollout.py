@@ -1,7 +1,7 @@
-"""Meta-episodes: whole tasks played from the zero carry, side by side, in one scan.
+"""Rollouts: meta-episodes from the zero carry, in parallel, in one scan.
 
-The loop holds the task. Within a meta-episode the state is reset whenever an episode ends,
-by itself or out of time; the task and the agent's carry go on.
+The loop holds the task. Within a meta-episode the state is reset whenever an episode ends, by
+termination or because time runs out; the task and the agent's carry continue.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Act = Callable[[Carry, AgentInput, Key], tuple[Carry, Array, Array]]
 
 
 class Scripted(NamedTuple):
-    """A reference policy, unbatched; may look at state and task (the expert does)."""
+    """A reference policy, unbatched. It may depend on state and task (the expert does)."""
 
     init: Callable[[Array], Any]  # (first observation) -> carry
     act: Callable[[Any, Key, State, Task], Array]  # (carry, key, state, task) -> action
@@ -42,17 +42,17 @@ class Scripted(NamedTuple):
 
 
 def batch_size(tasks: Task) -> int:
-    """B of a batch of tasks."""
+    """Returns B of a batch of tasks."""
     return jax.tree.leaves(tasks)[0].shape[0]
 
 
 def take(tasks: Task, index: Array) -> Task:
-    """The tasks at `index`, [B]."""
+    """Returns the tasks at `index`, [B]."""
     return jax.tree.map(lambda leaf: leaf[index], tasks)
 
 
 def no_action(spec: EnvSpec, batch: int) -> Array:
-    """What stands for the previous action before the first: zeros, [B, num] or [B]."""
+    """Returns the placeholder of the previous action at the first step: zeros, [B, num] or [B]."""
     if isinstance(spec.action, Continuous):
         return jnp.zeros((batch, spec.action.num))
     return jnp.zeros(batch, jnp.int32)
@@ -60,7 +60,7 @@ def no_action(spec: EnvSpec, batch: int) -> Array:
 
 class _Loop(NamedTuple):
     carry: Any
-    taught: Any  # the teacher's carry
+    teacher_carry: Any
     state: State  # [B, ...]
     inputs: AgentInput  # [1, B, ...]
 
@@ -75,7 +75,7 @@ def _play(
     start: Callable[[Array], Any] | None = None,
     observe: Callable[..., Any] | None = None,
 ) -> Trajectory:
-    """The one loop. `select` sees the state, so only this module's wrappers may give it."""
+    """Runs the loop. `select` sees the state, so only the functions of this module provide it."""
     spec, batch = env.spec, batch_size(tasks)
     resets = spec.episodes_per_task > 1 or spec.terminates
     reset_key, act_key, scan_key = jax.random.split(key, 3)
@@ -83,10 +83,12 @@ def _play(
     def body(loop: _Loop, xs: tuple[Array, Key, Key, Key, Key]) -> tuple[_Loop, Any]:
         step, act_key, step_keys, again_key, label_keys = xs
         carry, action, log_prob = select(loop.carry, loop.inputs, loop.state, act_key)
-        taught, h = loop.taught, ()
+        teacher_carry, h = loop.teacher_carry, ()
         if teach is not None:
             seen = jax.tree.map(lambda leaf: leaf[0], loop.inputs)
-            taught, h = jax.vmap(teach.label)(taught, label_keys, seen, loop.state, tasks)
+            teacher_carry, h = jax.vmap(teach.label)(
+                teacher_carry, label_keys, seen, loop.state, tasks
+            )
         obs, state, reward, terminated = jax.vmap(env.step)(step_keys, loop.state, action, tasks)
         dense = None
         if teach is not None and teach.reward is not None:
@@ -94,12 +96,14 @@ def _play(
         if observe is not None:
             carry = observe(carry, loop.inputs.obs[0], action, reward, obs)
         if teach is not None:
-            taught = jax.vmap(teach.observe)(taught, loop.inputs.obs[0], action, reward, obs)
+            teacher_carry = jax.vmap(teach.observe)(
+                teacher_carry, loop.inputs.obs[0], action, reward, obs
+            )
 
         elapsed = loop.inputs.elapsed[0] + 1
         task_end = step == spec.task_steps - 1
         out_of_time = (elapsed == spec.episode_steps) | task_end
-        # After the last step nothing is reset: the bootstrap input is what came next.
+        # No reset after the last step: the bootstrap input is the observation that follows it.
         again = (terminated | out_of_time) & ~task_end
 
         def reset(fresh_and_old: tuple) -> tuple:
@@ -108,8 +112,8 @@ def _play(
                 lambda new, old: jnp.where(_expand(again, new), new, old), fresh, fresh_and_old
             )
 
-        # no environment of ours resets often: skip the work where none does. Where the clock alone
-        # says so, meta-episodes on several devices need not ask each other.
+        # Resets are rare, and skipped where no meta-episode needs one. Where they follow from the
+        # clock alone, the condition needs no communication between devices.
         by_clock = (step + 1) % spec.episode_steps == 0
         any_again = jnp.any(again) if spec.terminates else by_clock & ~task_end
         reached = obs if resets else None
@@ -126,7 +130,7 @@ def _play(
             jnp.broadcast_to(task_end, (batch,)),
             Label(h, dense, tasks if teach is not None and teach.task else None),
         )
-        return _Loop(carry, taught, state, _add_time(inputs)), record
+        return _Loop(carry, teacher_carry, state, _add_time(inputs)), record
 
     obs, state = jax.vmap(env.reset)(jax.random.split(reset_key, batch), tasks)
     first = AgentInput(
@@ -140,11 +144,11 @@ def _play(
     )
     if start is not None:
         carry = jax.vmap(start)(obs)
-    taught = () if teach is None else jax.vmap(teach.init)(obs)
-    loop = _Loop(carry, taught, state, _add_time(first))
+    teacher_carry = () if teach is None else jax.vmap(teach.init)(obs)
+    loop = _Loop(carry, teacher_carry, state, _add_time(first))
     steps = jnp.arange(spec.task_steps)
     act_keys = jax.random.split(act_key, spec.task_steps)
-    # all keys before the loop: making one takes as many operations as making thousands
+    # All keys are made before the loop: one takes as many operations as thousands.
     keys = jax.vmap(lambda key: jax.random.split(key, 3))(jax.random.split(scan_key, len(steps)))
     step_keys, label_keys = (
         jax.vmap(lambda key: jax.random.split(key, batch))(keys[:, place]) for place in (0, 2)
@@ -171,9 +175,9 @@ def collect(
       env: the environment.
       tasks: [B, ...], one for each meta-episode.
       key: consumed.
-      act: the agent with its parameters; sees `AgentInput` and nothing else.
+      act: the agent with its parameters; it sees `AgentInput` only.
       carry: the zero carry, [B, ...].
-      teach: labels each step, for the trajectory alone; None: labels are empty.
+      teach: produces the labels of the trajectory; None: labels are empty.
     """
 
     def select(carry: Carry, inputs: AgentInput, state: State, key: Key):
@@ -196,7 +200,7 @@ def collect_scripted(env: Env, tasks: Task, key: Key, policy: Scripted) -> Traje
 
 
 def memoryless(act: Callable[[Key, State, Task], Array]) -> Scripted:
-    """A reference policy that forgets: (key, state, task) -> action."""
+    """Returns a reference policy without a carry, from (key, state, task) -> action."""
     return Scripted(
         init=lambda obs: (),
         act=lambda carry, key, state, task: act(key, state, task),
@@ -205,7 +209,7 @@ def memoryless(act: Callable[[Key, State, Task], Array]) -> Scripted:
 
 
 def uniform_random(spec: EnvSpec) -> Scripted:
-    """Uniform over the action space: score 0."""
+    """Returns the policy that is uniform over the action space: score 0."""
     num = spec.action.num
     if isinstance(spec.action, Continuous):
         return memoryless(lambda key, *_: jax.random.uniform(key, (num,), minval=-1, maxval=1))
@@ -213,10 +217,10 @@ def uniform_random(spec: EnvSpec) -> Scripted:
 
 
 def expert(env: Env) -> Scripted:
-    """Knows the task: score 1.
+    """Returns the scripted expert, which knows the task: score 1.
 
     Raises:
-      ValueError: nobody has scripted one.
+      ValueError: the environment has no scripted expert.
     """
     if not isinstance(env, HasExpert):
         raise ValueError(f"{type(env).__name__} has no scripted expert (see types.HasExpert)")
@@ -228,5 +232,5 @@ def _add_time(inputs: AgentInput) -> AgentInput:
 
 
 def _expand(mask: Array, like: Array) -> Array:
-    """`mask` [B] with axes of length 1 added, to broadcast against `like` [B, ...]."""
+    """Adds axes of length 1 to `mask` [B], so that it broadcasts against `like` [B, ...]."""
     return mask.reshape(mask.shape + (1,) * (like.ndim - 1))
