@@ -46,9 +46,8 @@ class LabelKind(NamedTuple):
     spec: LabelSpec  # the family that a head predicts
     teacher: Teacher  # produces the labels while training
     examiner: Teacher  # produces the true task's labels at evaluation
-    # the true task's label as a function of the current step, which an oracle can observe; None:
-    # the
-    # label depends on earlier steps
+    # the true task's label as a function of the current step, which an oracle can observe;
+    # None: the label depends on earlier steps
     momentary: Momentary | None
     names_training_task: bool = False  # has no meaning on any other task
     exact: Exact | None = None  # None: it is not known exactly
