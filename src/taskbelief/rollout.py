@@ -58,6 +58,10 @@ def no_action(spec: EnvSpec, batch: int) -> Array:
     return jnp.zeros(batch, jnp.int32)
 
 
+# (memory, inputs [1, B, ...], state [B, ...], key) -> (memory, action [B, ...], log_prob [B])
+Select = Callable[[Any, AgentInput, State, Key], tuple[Any, Array, Array]]
+
+
 class _Loop(NamedTuple):
     memory: Any
     lesson: Any  # the teacher's memory
@@ -65,69 +69,28 @@ class _Loop(NamedTuple):
     inputs: AgentInput  # [1, B, ...]
 
 
-def _play(
+class _Keys(NamedTuple):
+    """What a step is given."""
+
+    step: Array  # [] int32: which one of the meta-episode
+    act: Key
+    env: Key  # [B]
+    again: Key  # for resets
+    label: Key  # [B]
+
+
+def _begin(
     env: Env,
     tasks: Task,
     key: Key,
     memory: Any,
-    select: Callable[[Any, AgentInput, State, Key], tuple[Any, Array, Array]],
     teach: Teacher | None,
     start: Callable[[Array], Any] | None = None,
-    observe: Callable[..., Any] | None = None,
-) -> Trajectory:
-    """The one loop. `select` sees the state, so only this module's wrappers may give it."""
+) -> tuple[_Loop, _Keys]:
+    """The loop before its first step, and what its steps are given, [T, ...]."""
     spec, batch = env.spec, batch_size(tasks)
     resets = spec.episodes_per_task > 1 or spec.terminates
     reset_key, act_key, scan_key = jax.random.split(key, 3)
-
-    def body(loop: _Loop, xs: tuple[Array, Key, Key, Key, Key]) -> tuple[_Loop, Any]:
-        step, act_key, step_keys, again_key, label_keys = xs
-        memory, action, log_prob = select(loop.memory, loop.inputs, loop.state, act_key)
-        lesson, h = loop.lesson, ()
-        if teach is not None:
-            seen = jax.tree.map(lambda leaf: leaf[0], loop.inputs)
-            lesson, h = jax.vmap(teach.label)(lesson, label_keys, seen, loop.state, tasks)
-        obs, state, reward, terminated = jax.vmap(env.step)(step_keys, loop.state, action, tasks)
-        dense = None
-        if teach is not None and teach.reward is not None:
-            dense = jax.vmap(teach.reward)(obs, tasks)
-        if observe is not None:
-            memory = observe(memory, loop.inputs.obs[0], action, reward, obs)
-        if teach is not None:
-            lesson = jax.vmap(teach.observe)(lesson, loop.inputs.obs[0], action, reward, obs)
-
-        elapsed = loop.inputs.elapsed[0] + 1
-        task_end = step == spec.task_steps - 1
-        out_of_time = (elapsed == spec.episode_steps) | task_end
-        # After the last step nothing is reset: the bootstrap input is what came next.
-        again = (terminated | out_of_time) & ~task_end
-
-        def reset(fresh_and_old: tuple) -> tuple:
-            fresh = jax.vmap(env.reset)(jax.random.split(again_key, batch), tasks)
-            return jax.tree.map(
-                lambda new, old: jnp.where(_expand(again, new), new, old), fresh, fresh_and_old
-            )
-
-        # no environment of ours resets often: skip the work where none does. Where the clock alone
-        # says so, meta-episodes on several devices need not ask each other.
-        by_clock = (step + 1) % spec.episode_steps == 0
-        any_again = jnp.any(again) if spec.terminates else by_clock & ~task_end
-        reached = obs if resets else None
-        obs, state = jax.lax.cond(any_again, reset, lambda old: old, (obs, state))
-        elapsed = jnp.where(again, 0, elapsed)
-        inputs = AgentInput(obs, action, reward, again, jnp.zeros(batch, bool), elapsed, reached)
-        record = (
-            loop.inputs,
-            action,
-            log_prob,
-            reward,
-            terminated,
-            terminated | out_of_time,
-            jnp.broadcast_to(task_end, (batch,)),
-            Label(h, dense, tasks if teach is not None and teach.task else None),
-        )
-        return _Loop(memory, lesson, state, _add_time(inputs)), record
-
     obs, state = jax.vmap(env.reset)(jax.random.split(reset_key, batch), tasks)
     first = AgentInput(
         obs=obs,
@@ -149,12 +112,94 @@ def _play(
     step_keys, label_keys = (
         jax.vmap(lambda key: jax.random.split(key, batch))(keys[:, place]) for place in (0, 2)
     )
-    loop, record = jax.lax.scan(body, loop, (steps, act_keys, step_keys, keys[:, 1], label_keys))
+    return loop, _Keys(steps, act_keys, step_keys, keys[:, 1], label_keys)
+
+
+def _advance(
+    env: Env,
+    tasks: Task,
+    loop: _Loop,
+    keys: _Keys,
+    select: Select,
+    teach: Teacher | None,
+    observe: Callable[..., Any] | None = None,
+) -> tuple[_Loop, Any]:
+    """One step of B meta-episodes: (the loop after it, what is recorded of it)."""
+    spec, batch = env.spec, batch_size(tasks)
+    resets = spec.episodes_per_task > 1 or spec.terminates
+    memory, action, log_prob = select(loop.memory, loop.inputs, loop.state, keys.act)
+    lesson, h = loop.lesson, ()
+    if teach is not None:
+        seen = jax.tree.map(lambda leaf: leaf[0], loop.inputs)
+        lesson, h = jax.vmap(teach.label)(lesson, keys.label, seen, loop.state, tasks)
+    obs, state, reward, terminated = jax.vmap(env.step)(keys.env, loop.state, action, tasks)
+    dense = None
+    if teach is not None and teach.reward is not None:
+        dense = jax.vmap(teach.reward)(obs, tasks)
+    if observe is not None:
+        memory = observe(memory, loop.inputs.obs[0], action, reward, obs)
+    if teach is not None:
+        lesson = jax.vmap(teach.observe)(lesson, loop.inputs.obs[0], action, reward, obs)
+
+    elapsed = loop.inputs.elapsed[0] + 1
+    task_end = keys.step == spec.task_steps - 1
+    out_of_time = (elapsed == spec.episode_steps) | task_end
+    # After the last step nothing is reset: the bootstrap input is what came next.
+    again = (terminated | out_of_time) & ~task_end
+
+    def reset(fresh_and_old: tuple) -> tuple:
+        fresh = jax.vmap(env.reset)(jax.random.split(keys.again, batch), tasks)
+        return jax.tree.map(
+            lambda new, old: jnp.where(_expand(again, new), new, old), fresh, fresh_and_old
+        )
+
+    # no environment of ours resets often: skip the work where none does. Where the clock alone
+    # says so, meta-episodes on several devices need not ask each other.
+    by_clock = (keys.step + 1) % spec.episode_steps == 0
+    any_again = jnp.any(again) if spec.terminates else by_clock & ~task_end
+    reached = obs if resets else None
+    obs, state = jax.lax.cond(any_again, reset, lambda old: old, (obs, state))
+    elapsed = jnp.where(again, 0, elapsed)
+    inputs = AgentInput(obs, action, reward, again, jnp.zeros(batch, bool), elapsed, reached)
+    record = (
+        loop.inputs,
+        action,
+        log_prob,
+        reward,
+        terminated,
+        terminated | out_of_time,
+        jnp.broadcast_to(task_end, (batch,)),
+        Label(h, dense, tasks if teach is not None and teach.task else None),
+    )
+    return _Loop(memory, lesson, state, _add_time(inputs)), record
+
+
+def _recorded(loop: _Loop, record: Any) -> Trajectory:
+    """`loop` as it is after the last step, `record` [T, ...] of each."""
     inputs, action, log_prob, reward, terminated, episode_end, task_end, label = record
     inputs = jax.tree.map(
         lambda seen, last: jnp.concatenate([seen[:, 0], last]), inputs, loop.inputs
     )
     return Trajectory(inputs, action, log_prob, reward, terminated, episode_end, task_end, label)
+
+
+def _play(
+    env: Env,
+    tasks: Task,
+    key: Key,
+    memory: Any,
+    select: Select,
+    teach: Teacher | None,
+    start: Callable[[Array], Any] | None = None,
+    observe: Callable[..., Any] | None = None,
+) -> Trajectory:
+    """The one loop. `select` sees the state, so only this module's wrappers may give it."""
+    loop, keys = _begin(env, tasks, key, memory, teach, start)
+    return _recorded(
+        *jax.lax.scan(
+            lambda loop, now: _advance(env, tasks, loop, now, select, teach, observe), loop, keys
+        )
+    )
 
 
 def collect(
