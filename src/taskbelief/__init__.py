@@ -13,6 +13,7 @@ from taskbelief.registry import environments, make, register
 if TYPE_CHECKING:
     from taskbelief.api import Trained, load, train, train_function
     from taskbelief.checks import check_env
+    from taskbelief.scoring import score
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "load",
     "make",
     "register",
+    "score",
     "train",
     "train_function",
 ]
@@ -31,6 +33,7 @@ _LATER = {
     "Trained": "api",
     "check_env": "checks",
     "load": "api",
+    "score": "scoring",
     "train": "api",
     "train_function": "api",
 }

@@ -6,11 +6,13 @@ by itself or out of time; the task and the agent's core go on.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from taskbelief.types import (
     AgentInput,
@@ -226,6 +228,39 @@ def collect(
         return act(core, inputs, key)
 
     return _play(env, tasks, key, core, select, teach)
+
+
+@functools.lru_cache(maxsize=16)
+def _from_python(env: Env) -> tuple[Callable, Callable]:
+    """(begin, advance), compiled: the same loop, a step at a time."""
+
+    def begin(tasks: Task, key: Key) -> tuple[_Loop, _Keys]:
+        return _begin(env, tasks, key, (), None)
+
+    def advance(tasks: Task, loop: _Loop, keys: _Keys, t: Array, chosen: tuple) -> Any:
+        now = jax.tree.map(lambda leaf: leaf[t], keys)
+        return _advance(env, tasks, loop, now, lambda memory, *_: (memory, *chosen), None)
+
+    return jax.jit(begin), jax.jit(advance)
+
+
+def collect_from_python(
+    env: Env, tasks: Task, key: Key, act: Callable[[Any, AgentInput, Key], Any], memory: Any
+) -> Trajectory:
+    """As `collect`, of the same chance, for an `act` that JAX cannot compile.
+
+    Args:
+      act: (memory, inputs [1, B, ...] as NumPy arrays, key) -> (memory, action [B, ...], log_prob).
+      memory: whatever `act` is to be given first.
+    """
+    begin, advance = _from_python(env)
+    loop, keys = begin(tasks, key)
+    records = []
+    for t in range(env.spec.task_steps):
+        memory, *chosen = act(memory, jax.tree.map(np.asarray, loop.inputs), keys.act[t])
+        loop, record = advance(tasks, loop, keys, np.int32(t), tuple(chosen))
+        records.append(record)
+    return _recorded(loop, jax.tree.map(lambda *leaves: jnp.stack(leaves), *records))
 
 
 def collect_scripted(env: Env, tasks: Task, key: Key, policy: Scripted) -> Trajectory:
