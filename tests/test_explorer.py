@@ -10,7 +10,7 @@ from scipy import stats
 
 import taskbelief
 from experiments import references
-from taskbelief import explorer, posterior, rollout
+from taskbelief import explorer, posterior, rollout, scoring
 
 KEY = jax.random.key(0)
 ARMS = jnp.array([0.2, 0.9, 0.4])
@@ -61,9 +61,8 @@ def test_references_are_mean_returns_of_the_policies():
     sure = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), task)
     sure = sure._replace(probabilities=jnp.array([[0.0, 1.0, 0.0]] * 4))
     entry = {
-        name: references._play(env, policy, sure)
-        for name, policy in references.policies(env).items()
-        if name in ("random", "expert")
+        name: references._entry(reference)
+        for name, reference in scoring.beside(env, "given", sure, 0, ("random", "expert")).items()
     }
     assert entry["expert"] == {"mean": 100.0, "ci95": [100.0, 100.0], "tasks": 4}
     assert abs(entry["random"]["mean"] - 100 / 3) < 5 * np.sqrt(100 * 2 / 9 / 4)

@@ -206,7 +206,7 @@ class Card:
             said = ", ".join(f"{part[-1]:.3f}" for part in quarters)
             lines += [
                 "",
-                f"regret, what the expert has earned more by the end of a quarter: {said}",
+                f"regret, what the expert earned more by the end of each quarter: {said}",
             ]
         return "\n".join([*lines, *self._belief()])
 

@@ -119,12 +119,10 @@ def score(
     _check(batch, "batch")
     if isinstance(policy, Scored):
         if env is not None and types.at_test(registry.make(env, **settings)) != policy.env:
-            raise ValueError(
-                "an agent of this library is scored on its own environment: leave env out"
-            )
+            raise ValueError("env: an agent of this library knows its own, so leave it out")
         return policy.card(tasks, num, seed)
     if env is None:
-        raise ValueError("score: say which environment, by name or as it is")
+        raise ValueError("env: must be given, by name or as it is")
     made = types.at_test(_made(env, settings))
     name, chosen = task_list(made, tasks, num, seed)
     key = jax.random.key(seed)
@@ -170,10 +168,9 @@ def _check(value: Any, name: str) -> None:
 
 
 def _made(env: Any, settings: Mapping[str, Any]) -> Env:
-    try:
-        return registry.make(env, **settings)
-    except TypeError as error:
-        raise ValueError(f"env {env!r}: a name or an environment is wanted ({error})") from error
+    if not isinstance(env, str) and not hasattr(env, "task_set"):
+        raise ValueError(f"env: must be a name or an environment, not {type(env).__name__}")
+    return registry.make(env, **settings)
 
 
 # ---- tasks and references ---------------------------------------------------------
@@ -324,10 +321,9 @@ def _pair(env: Env, init: Callable, step: Callable, compiled: bool, history: boo
         obs = view.observe(spec, now) if history else now.obs
         found = step(memory, obs if compiled else np.asarray(obs), key)
         if not isinstance(found, tuple) or len(found) not in (2, 3):
+            said = f"{len(found)} values" if isinstance(found, tuple) else type(found).__name__
             raise ValueError(
-                "step: must return (memory, actions) or (memory, actions, belief), not"
-                f" {type(found).__name__}"
-                + (f" of {len(found)}" if isinstance(found, tuple) else "")
+                f"step: must return (memory, actions) or (memory, actions, belief), not {said}"
             )
         memory, actions, *belief = found
         actions = _actions(env, actions, len(obs))
@@ -358,9 +354,7 @@ def _steady(act: Callable, memory: Any) -> Callable:
         memory = jax.tree.map(jnp.asarray, memory)
         found = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype.name), memory)
         if found != form:
-            raise ValueError(
-                f"step: returns a memory of another form than init: {found}, not {form}"
-            )
+            raise ValueError(f"step: its memory has another form than init's: {found}, not {form}")
         return memory, actions, belief
 
     return steady

@@ -8,6 +8,7 @@ import pytest
 
 import taskbelief
 from experiments import references
+from taskbelief import scoring
 from taskbelief.evaluation import References
 from tests.toys import HOLDOUT, TRAIN, World
 
@@ -39,7 +40,7 @@ def test_each_set_is_measured_by_its_own_tasks(monkeypatch):
         assert found["ci95"] == pytest.approx([returns.mean() - half, returns.mean() + half])
         assert found["tasks"] == len(tasks)
         assert list(entry[split]) == ["random"]
-    monkeypatch.setattr(references, "_MOST", 3)
+    monkeypatch.setattr(scoring, "MOST", 3)
     assert references.measure(World())["holdout"]["random"]["mean"] == 4000 * 101 + 10
 
 
