@@ -17,8 +17,7 @@ import numpy as np
 from PIL import Image
 
 import taskbelief
-from experiments import references
-from taskbelief import posterior, render
+from taskbelief import explorer, posterior, render
 from taskbelief.rollout import Scripted
 from taskbelief.types import Array, Env, Key, Task
 
@@ -77,13 +76,13 @@ def main() -> None:
     if arguments.out.suffix not in (".gif", ".png"):
         parser.error(f"--out {arguments.out}: must end in .gif or .png")
     env = taskbelief.make(arguments.env)
-    policies = references.policies(env)
-    if arguments.policy not in policies:
-        parser.error(f"--policy {arguments.policy}: {arguments.env} has {', '.join(policies)}")
+    names = explorer.names(env)
+    if arguments.policy not in names:
+        parser.error(f"--policy {arguments.policy}: {arguments.env} has {', '.join(names)}")
     tasks = env.task_set("holdout")
     task = jax.tree.map(lambda leaf: leaf[arguments.task], tasks)
     labels, (states, actions, rewards, beliefs) = play(
-        env, policies[arguments.policy], task, jax.random.key(arguments.seed)
+        env, explorer.make(env, arguments.policy), task, jax.random.key(arguments.seed)
     )
     if labels is not None:
         labels = np.asarray(labels)
