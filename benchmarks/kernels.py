@@ -46,9 +46,9 @@ def ours(core: str, steps: int, batch: int, hidden: int) -> dict[str, _Call]:
     reset = jnp.zeros((steps, batch), bool).at[0].set(True)
     # as in training: meta-episodes dealt out, parameters everywhere
     mesh = parallel.mesh(jax.devices(), batch)
-    dealt, everywhere = parallel.dealt(mesh, 1), parallel.everywhere(mesh)
-    data = jax.device_put((x, weight, reset), dealt)
-    params = jax.device_put(params, everywhere)
+    sharded, replicated = parallel.sharded(mesh, 1), parallel.replicated(mesh)
+    data = jax.device_put((x, weight, reset), sharded)
+    params = jax.device_put(params, replicated)
 
     def loss(args: Any, weight: Any, reset: Any) -> Any:
         params, x = args
@@ -82,7 +82,7 @@ def theirs(core: str, steps: int, batch: int, hidden: int) -> dict[str, _Call]:
     kinds = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
     if core not in kinds:
         return {}
-    torch.set_num_threads(devices.cores())
+    torch.set_num_threads(devices.cpu_cores())
     network = kinds[core](INPUTS, hidden)
     rng = np.random.default_rng(0)
     x = torch.tensor(rng.standard_normal((steps, batch, INPUTS)), dtype=torch.float32)

@@ -18,7 +18,7 @@ def machine() -> dict[str, Any]:
     return {
         "device": jax.devices()[0].device_kind,
         "platform": jax.default_backend(),
-        "cores": devices.cores(),
+        "cores": devices.cpu_cores(),
         "architecture": platform.machine(),
         "python": platform.python_version(),
         "jax": jax.__version__,

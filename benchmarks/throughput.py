@@ -31,10 +31,10 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from jax.extend import core
+from jax.extend import core as jax_core
 
 from benchmarks.machine import machine
-from experiments import assembly, command, devices, memory, placement, stop
+from experiments import assembly, command, devices, footprint, placement, stop
 from experiments.assembly import Assembly
 from taskbelief import parallel, replay
 
@@ -56,7 +56,7 @@ def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> d
     state = parts.placed.init()
     sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)
     # copied, because the iterations measured take the state's own memory
-    learnt = jax.tree.map(jnp.copy, parts.where.of_seed(state.learner, 0))
+    learnt = jax.tree.map(jnp.copy, parts.where.select_seed(state.learner, 0))
     acting = _median(lambda: parts.placed.collect(learnt.params, jax.random.key(0)), repeats)
     batch = _batch(parts, chosen, state, learnt)
     updates = parts.iteration_updates // learner.steps
@@ -135,10 +135,10 @@ def _batch(parts: Assembly, chosen: Any, state: Any, learnt: Any) -> Any:
     key = jax.random.key(2)
     if state.replay is None:
         return parts.placed.collect(learnt.params, key)
-    rings = parts.where.of_seed(state.replay, 0)
+    rings = parts.where.select_seed(state.replay, 0)
 
     def sample(rings: Any) -> Any:
-        return parallel.deal(replay.sample(rings, key, chosen.train.batch), parts.where.mesh, 1)
+        return parallel.shard(replay.sample(rings, key, chosen.train.batch), parts.where.mesh, 1)
 
     return jax.jit(sample)(rings)
 
@@ -164,7 +164,7 @@ def flops(program: Any) -> int:
     run (XLA's own cost analysis counts a loop's body once); of branches the dearest."""
     total = 0
     for equation in program.eqns:
-        inner = [flops(one) for one in core.jaxprs_in_params(equation.params)]
+        inner = [flops(one) for one in jax_core.jaxprs_in_params(equation.params)]
         name = equation.primitive.name
         if name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
@@ -185,7 +185,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines.append("|" + "---|" * len(names))
     for row in rows:
         cells = [
-            memory.amount(row[name]) if name.endswith("bytes") else _said(row[name])
+            footprint.amount(row[name]) if name.endswith("bytes") else _said(row[name])
             for name in names
         ]
         lines.append("| " + " | ".join(cells) + " |")

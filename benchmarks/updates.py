@@ -74,8 +74,8 @@ def ours(steps: int, batch: int, hidden: int) -> Ours:
 def our_updates(made: Ours) -> Callable[[], None]:
     """A call makes UPDATES updates."""
     mesh = parallel.mesh(jax.devices(), made.parts)
-    batch = jax.device_put(made.batch, parallel.dealt(mesh, 1))
-    state, key = jax.device_put((made.state, jax.random.key(1)), parallel.everywhere(mesh))
+    batch = jax.device_put(made.batch, parallel.sharded(mesh, 1))
+    state, key = jax.device_put((made.state, jax.random.key(1)), parallel.replicated(mesh))
 
     @jax.jit
     def updates(state: Any, batch: Trajectory, key: Any) -> tuple[Any, Any]:
@@ -97,7 +97,7 @@ def our_updates(made: Ours) -> Callable[[], None]:
 
 def torch_updates(made: Ours) -> Callable[[], None]:
     """A call makes UPDATES updates."""
-    torch.set_num_threads(devices.cores())
+    torch.set_num_threads(devices.cpu_cores())
     network = _network(made)
     x, task_start, batch = _tensors(made)
     assert bool(task_start[0].all()) and not bool(task_start[1:].any())  # no resets on the way
@@ -266,11 +266,11 @@ def _update(
 def _compare(made: Ours, network: Any, x: Any, action: Any) -> None:
     """Ends the program unless both compute the same memories, actions and values."""
     agent, learner, params = made.agent, made.learner, made.state.params
-    core = agent.initial_core(x.shape[1])
-    unroll = jax.jit(lambda params, inputs: agent.unroll(params, core, inputs, None)[1])
+    carry = agent.initial_carry(x.shape[1])
+    unroll = jax.jit(lambda params, inputs: agent.unroll(params, carry, inputs, None)[1])
     features = unroll(params["agent"], made.batch.inputs)
     first = jax.tree.map(lambda leaf: leaf[:1], made.batch.inputs)
-    _, acted, _ = jax.jit(learner.act, static_argnums=3)(params, core, first, None)
+    _, acted, _ = jax.jit(learner.act, static_argnums=3)(params, carry, first, None)
     _, metrics = jax.jit(learner.update)(made.state, made.batch, jax.random.key(0))
     with torch.no_grad():
         memories = [_memory(network, which, x) for which in (0, 1)]

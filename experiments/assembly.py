@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from experiments import memory, placement, stop
+from experiments import footprint, placement, stop
 from experiments.placement import Placed, Placement
 from taskbelief import exam, parallel, trainer, training, types
 from taskbelief.exam import Exam
@@ -52,27 +52,27 @@ def _assemble(chosen: RunConfig) -> Assembly:
     if sizes != chosen.train:
         made = trainer.make(made.problem, made.agent, made.learner, sizes, where.within)
     asked = exam.make(made, chosen.evaluation_tasks, chosen.belief_tasks)
-    everywhere = parallel.everywhere(where.mesh)
+    replicated = parallel.replicated(where.mesh)
     return Assembly(
         made,
         length,
         where,
         placement.placed(made, where),
         asked,
-        jax.jit(where.per_seed(asked.evaluate), out_shardings=everywhere),
+        jax.jit(where.per_seed(asked.evaluate), out_shardings=replicated),
         config.label_in_use(chosen),
     )
 
 
 def _filling(chosen: RunConfig, batch: int) -> training.Config:
     """With as many rows as fit into --replay-memory; `batch`: bytes of an iteration's."""
-    sizes, allowed = chosen.train, memory.parse(chosen.replay_memory)
+    sizes, allowed = chosen.train, footprint.parse(chosen.replay_memory)
     if allowed is None:
         return sizes
     iterations = allowed // batch
     if iterations < sizes.warmup:
         raise ValueError(
             f"--replay-memory {chosen.replay_memory}: the {sizes.envs} meta-episodes of one"
-            f" iteration take {memory.amount(batch)}, and {sizes.warmup} iterations have to fit"
+            f" iteration take {footprint.amount(batch)}, and {sizes.warmup} iterations have to fit"
         )
     return dataclasses.replace(sizes, replay_rows=min(iterations, 2**30 // sizes.envs) * sizes.envs)

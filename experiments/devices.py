@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 
 
-def cores() -> int:
+def cpu_cores() -> int:
     """CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -27,7 +27,7 @@ def from_cores() -> None:
     if told or jax.config.jax_num_cpu_devices != -1:
         return
     with contextlib.suppress(RuntimeError):  # JAX has its devices
-        jax.config.update("jax_num_cpu_devices", cores())
+        jax.config.update("jax_num_cpu_devices", cpu_cores())
 
 
 def use_cache(cache: Path) -> None:
@@ -35,6 +35,6 @@ def use_cache(cache: Path) -> None:
     if str(cache) != "off" and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         # XLA divides work by the cores it may use when it compiles, which JAX's key does not
         # know: what one core compiled runs a third slower on two
-        where = cache.expanduser() / f"{cores()}-cores"
+        where = cache.expanduser() / f"{cpu_cores()}-cores"
         jax.config.update("jax_compilation_cache_dir", str(where))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -68,7 +68,7 @@ def load(run: Path) -> list[Trained]:
         found = checkpoint.newest_good(run, _like(parts), warn=stop.warn)
     if found is None:
         stop.failed(f"{run} has no checkpoint yet")
-    return _of_seeds(chosen, parts, found)
+    return _by_seed(chosen, parts, found)
 
 
 def load_all(run: Path) -> list[list[Trained]]:
@@ -77,7 +77,7 @@ def load_all(run: Path) -> list[list[Trained]]:
     parts = assembly.assemble(chosen)
     with stop.sentences():
         kept = list(checkpoint.good(run, _like(parts), warn=stop.warn))
-    found = [_of_seeds(chosen, parts, each) for each in kept]
+    found = [_by_seed(chosen, parts, each) for each in kept]
     if not found:
         stop.failed(f"{run} has no good checkpoint")
     return found[::-1]
@@ -87,7 +87,7 @@ def _like(parts: Assembly) -> Any:
     return placement.checkpointed(parts.placed, parts.where)
 
 
-def _of_seeds(chosen: RunConfig, parts: Assembly, found: Checkpoint) -> list[Trained]:
+def _by_seed(chosen: RunConfig, parts: Assembly, found: Checkpoint) -> list[Trained]:
     alone = parts
     if len(parts.where.seeds) > 1:
         alone = assembly.assemble(dataclasses.replace(chosen, num_seeds=1))
@@ -95,7 +95,7 @@ def _of_seeds(chosen: RunConfig, parts: Assembly, found: Checkpoint) -> list[Tra
         Trained(
             seed,
             alone,
-            parts.where.of_seed(found.state[0].learner.params, number),
+            parts.where.select_seed(found.state[0].learner.params, number),
             found.path,
             found.about,
         )

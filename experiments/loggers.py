@@ -56,15 +56,15 @@ def files(
             )
             file.flush()
             values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items()]
-            of_seed = events[int(row["seed"])]
-            of_seed.write_event(
+            writer = events[int(row["seed"])]
+            writer.write_event(
                 Event(
                     wall_time=time.time(),
                     step=int(row["env_steps"]),
                     summary=Summary(value=values),
                 )
             )
-            of_seed.flush()
+            writer.flush()
 
         yield write
 

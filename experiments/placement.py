@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
-from experiments import memory
-from experiments.memory import Footprint
+from experiments import footprint
+from experiments.footprint import Footprint
 from taskbelief import parallel, training
 from taskbelief.trainer import Trainer
 from taskbelief.training import TrainState
@@ -28,21 +28,21 @@ class Placement(NamedTuple):
         return None if self.apart else self.mesh
 
     @property
-    def of_seeds(self) -> NamedSharding:
+    def seed_sharding(self) -> NamedSharding:
         """Of one number for each seed."""
-        return parallel.dealt(self.mesh, 0) if self.apart else parallel.everywhere(self.mesh)
+        return parallel.sharded(self.mesh, 0) if self.apart else parallel.replicated(self.mesh)
 
     def per_seed(self, function: Callable) -> Callable:
         """`function` of one seed's arguments, for all of them."""
         return jax.vmap(function) if len(self.seeds) > 1 else function
 
-    def of_seed(self, tree: Any, number: int) -> Any:
+    def select_seed(self, tree: Any, number: int) -> Any:
         """What belongs to one seed, by its number in `seeds`."""
         return tree if len(self.seeds) == 1 else jax.tree.map(lambda leaf: leaf[number], tree)
 
     def each(self, tree: Any) -> list[Any]:
         """What belongs to each seed."""
-        return [self.of_seed(tree, number) for number in range(len(self.seeds))]
+        return [self.select_seed(tree, number) for number in range(len(self.seeds))]
 
 
 def place(seeds: tuple[int, ...], parts: int) -> Placement:
@@ -80,21 +80,21 @@ def placed(trainer: Trainer, where: Placement) -> Placed:
 
     state = jax.eval_shape(init)
     if where.apart:
-        homes = jax.tree.map(lambda _: where.of_seeds, state)
+        homes = jax.tree.map(lambda _: where.seed_sharding, state)
     else:
         homes = training.shardings(state, where.mesh, axis=int(len(where.seeds) > 1))
-    like = parallel.placed(state, homes)
+    like = parallel.with_shardings(state, homes)
     sizes = trainer.sizes
     # of what an iteration plays, at a time
     read = 0 if trainer.learner.needs.on_policy else sizes.batch / sizes.envs
     return Placed(
         init=jax.jit(init, out_shardings=homes),
-        step=jax.jit(where.per_seed(trainer.step), out_shardings=(homes, where.of_seeds)),
+        step=jax.jit(where.per_seed(trainer.step), out_shardings=(homes, where.seed_sharding)),
         collect=jax.jit(trainer.collect),
         like=like,
         needs=Footprint(
-            memory.size(like.replay),
-            memory.size(like.learner),
+            footprint.size(like.replay),
+            footprint.size(like.learner),
             round(batch_bytes(trainer, where) * (1 + read) / where.mesh.size),
         ),
     )
@@ -104,13 +104,15 @@ def batch_bytes(trainer: Trainer, where: Placement) -> int:
     """Of what all seeds play in an iteration."""
     key = jax.eval_shape(jax.random.key, 0)
     params = jax.eval_shape(trainer.learner.init, key).params
-    return memory.size(jax.eval_shape(trainer.collect, params, key)) * len(where.seeds)
+    return footprint.size(jax.eval_shape(trainer.collect, params, key)) * len(where.seeds)
 
 
 def checkpointed(made: Placed, where: Placement) -> tuple[TrainState, Metrics]:
     """What a checkpoint holds, as shapes and types: the state, and the metrics of a row so far."""
     sums = jax.eval_shape(made.step, made.like)[1]
-    return made.like, parallel.placed(sums, jax.tree.map(lambda _: where.of_seeds, sums))
+    return made.like, parallel.with_shardings(
+        sums, jax.tree.map(lambda _: where.seed_sharding, sums)
+    )
 
 
 def iterate(

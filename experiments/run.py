@@ -29,8 +29,8 @@ from experiments import (
     devices,
     figures,
     folder,
+    footprint,
     loggers,
-    memory,
     placement,
     references,
     screen,
@@ -57,7 +57,7 @@ def main(args: Sequence[str] | None = None) -> None:
             stack.enter_context(contextlib.redirect_stdout(silence))
         print(command.about(chosen))
         parts = assembly.assemble(chosen)
-        print(memory.check(parts.placed.needs, parts.where.mesh.local_devices))
+        print(footprint.check(parts.placed.needs, parts.where.mesh.local_devices))
         run = folder.create(chosen, options, args) if options.resume is None else options.resume
         stack.enter_context(folder.locked(run))
         signals = stack.enter_context(_signals())
@@ -139,11 +139,13 @@ def _train(
     ):
         say(screen.table(*screen.TITLES))
 
-        def log(row: dict[str, float], of_seeds: Sequence[dict[str, float]]) -> None:
+        def log(row: dict[str, float], seed_rows: Sequence[dict[str, float]]) -> None:
             """`row`: what all seeds share. The screen has the means."""
-            for seed, own in zip(parts.where.seeds, of_seeds, strict=True):
+            for seed, own in zip(parts.where.seeds, seed_rows, strict=True):
                 write({"seed": seed, **row, **own})
-            means = {name: float(np.mean([own[name] for own in of_seeds])) for name in of_seeds[0]}
+            means = {
+                name: float(np.mean([own[name] for own in seed_rows])) for name in seed_rows[0]
+            }
             latest.update(row | means)
 
         if saved is None:
@@ -248,7 +250,7 @@ def _columns(parts: Assembly, compiled: Compiled) -> list[str]:
     state, sums = compiled.like
     played = jax.eval_shape(parts.evaluate, state.learner.params)
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape), played)
-    one = parts.where.of_seed(empty, 0)
+    one = parts.where.select_seed(empty, 0)
     found = exam.scores(parts.trainer, parts.exam, compiled.references, one)
     return [
         "seed",

@@ -31,15 +31,15 @@ def play(env: Env, policy: Scripted, task: Task, key: Key) -> Any:
     def roll(key: Key) -> Any:
         reset_key, scan_key = jax.random.split(key)
         obs, state = env.reset(reset_key, task)
-        memory, belief = policy.init(obs), exact.init(obs)
+        own, belief = policy.init(obs), exact.init(obs)
 
         def step(carry: Any, now: tuple[Array, Key]) -> tuple[Any, Any]:
-            obs, state, memory, belief = carry
+            obs, state, own, belief = carry
             t, key = now
             act_key, step_key, again_key = jax.random.split(key, 3)
-            action = policy.act(memory, act_key, state, task)
+            action = policy.act(own, act_key, state, task)
             next_obs, after, reward, _ = env.step(step_key, state, action, task)
-            memory = policy.observe(memory, obs, action, reward, next_obs)
+            own = policy.observe(own, obs, action, reward, next_obs)
             belief = exact.update(belief, obs, action, reward, next_obs)
             again = (t + 1) % spec.episode_steps == 0
             next_obs, after = jax.tree.map(
@@ -47,11 +47,11 @@ def play(env: Env, policy: Scripted, task: Task, key: Key) -> Any:
                 env.reset(again_key, task),
                 (next_obs, after),
             )
-            return (next_obs, after, memory, belief), (after, action, reward, belief)
+            return (next_obs, after, own, belief), (after, action, reward, belief)
 
         steps = jax.numpy.arange(spec.task_steps), jax.random.split(scan_key, spec.task_steps)
         _, (states, actions, rewards, beliefs) = jax.lax.scan(
-            step, (obs, state, memory, belief), steps
+            step, (obs, state, own, belief), steps
         )
         states, beliefs = jax.tree.map(
             lambda first, rest: jax.numpy.concatenate([first[None], rest]),

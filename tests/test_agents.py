@@ -127,7 +127,7 @@ def test_what_policy_and_critic_read(name, settings, before, after):
     agent = make_agent(name, posed(CONTINUOUS, revealed=name == "oracle"), **settings)
     inputs = random_inputs(CONTINUOUS, 8)
     params = constant(agent.init(jax.random.key(0)))
-    _, features = agent.unroll(params, agent.initial_core(BATCH), inputs, None)
+    _, features = agent.unroll(params, agent.initial_carry(BATCH), inputs, None)
     x = x_of(CONTINUOUS, inputs)
     zeros, rest = np.zeros((8, BATCH, before)), np.broadcast_to(after, (8, BATCH, len(after)))
     expected = np.concatenate([zeros, x, rest], axis=-1)
@@ -140,7 +140,7 @@ def test_what_policy_and_critic_read(name, settings, before, after):
 @pytest.mark.parametrize("kind", ["baseline", "oracle", "aux_head", "belief"])
 def test_policy_and_critic_read_the_memory(kind):
     _, agent, params, inputs = build(kind)
-    _, features = agent.unroll(params, agent.initial_core(BATCH), inputs, None)
+    _, features = agent.unroll(params, agent.initial_carry(BATCH), inputs, None)
     size = features.belief.shape[-1]
     assert jnp.std(features.belief) > 0.01
     np.testing.assert_array_equal(features.actor[..., :size], features.belief)
@@ -157,7 +157,7 @@ def test_steps_equal_sequence(kind):
     starts = jnp.zeros_like(inputs.task_start).at[0].set(True).at[5, 1].set(True)
     episodes = inputs.episode_start.at[3, 0].set(True).at[5, 1].set(True)
     inputs = inputs._replace(task_start=starts, episode_start=episodes)
-    core0 = agent.initial_core(BATCH)
+    zero = agent.initial_carry(BATCH)
 
     @jax.jit
     def both(params):
@@ -166,7 +166,7 @@ def test_steps_equal_sequence(kind):
             carry, features = agent.unroll(params, carry, one, None)
             return carry, jax.tree.map(lambda leaf: leaf[0], features)
 
-        return jax.lax.scan(step, core0, inputs), agent.unroll(params, core0, inputs, None)
+        return jax.lax.scan(step, zero, inputs), agent.unroll(params, zero, inputs, None)
 
     stepped, whole = both(params)
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # noqa: E731
@@ -179,15 +179,15 @@ def test_steps_equal_sequence(kind):
     + ["baseline-separate", "aux_head", "belief-recurrent"],
 )
 def test_memory_is_zeroed_at_task_starts_and_kept_at_episode_starts(kind):
-    """At a task start nothing is left of what each part of the core held; at an episode start
+    """At a task start nothing is left of what each part of the carry held; at an episode start
     all of it is. In the middle of a sequence as at its start."""
     _, agent, params, inputs = build(kind)
-    unroll = jax.jit(lambda core, inputs: agent.unroll(params, core, inputs, None)[1])
-    nothing, zero = jnp.zeros((8, BATCH), bool), agent.initial_core(BATCH)
+    unroll = jax.jit(lambda carry, inputs: agent.unroll(params, carry, inputs, None)[1])
+    nothing, zero = jnp.zeros((8, BATCH), bool), agent.initial_carry(BATCH)
     leaves, form = jax.tree.flatten(zero)
 
     def change(inputs):
-        """How much each leaf of the core changes what policy or critic read."""
+        """How much each leaf of the carry changes what policy or critic read."""
         before = unroll(zero, inputs)
         found = []
         for number in range(len(leaves)):
@@ -217,12 +217,12 @@ def reach(kind, of, **more):
     spec, agent, params, inputs = build(kind, **more)
 
     def value(params):
-        if agent.study is not None:
-            features = agent.study(params, inputs, jax.random.key(1))
+        if agent.infer_offline is not None:
+            features = agent.infer_offline(params, inputs, jax.random.key(1))
         else:
             key = jax.random.key(1) if agent.stochastic else None
-            features = agent.unroll(params, agent.initial_core(BATCH), inputs, key)[1]
-        num = 8 if agent.study is None else 7
+            features = agent.unroll(params, agent.initial_carry(BATCH), inputs, key)[1]
+        num = 8 if agent.infer_offline is None else 7
         now = jax.tree.map(lambda leaf: leaf[:num], features)
         return of(now, agent.aux_loss(params, now, labels(spec, num))[0])
 
@@ -301,7 +301,7 @@ def test_pearls_actor_trains_no_encoder_along_the_way_either():
     _, agent, params, inputs = build("pearl")
 
     def value(params):
-        return jnp.sum(agent.unroll(params, agent.initial_core(BATCH), inputs, None)[1].actor)
+        return jnp.sum(agent.unroll(params, agent.initial_carry(BATCH), inputs, None)[1].actor)
 
     assert untouched(jax.tree.map(jnp.max, jax.tree.map(jnp.abs, jax.grad(value)(params))))
 
@@ -315,7 +315,7 @@ def test_a_label_costs_its_negative_log_likelihood_by_weight(name):
     agent = make_agent(name, posed(CONTINUOUS), aux_weight=0.25)
     params = constant(agent.init(jax.random.key(0)))
     inputs, h = random_inputs(CONTINUOUS, 8), labels(CONTINUOUS)
-    _, features = agent.unroll(params, agent.initial_core(BATCH), inputs, None)
+    _, features = agent.unroll(params, agent.initial_carry(BATCH), inputs, None)
     expected = stats.norm(0.5, 2.0 * DEVIATION).logpdf(h.h[..., 0])
     np.testing.assert_allclose(agent.belief_log_prob(params, features, h), expected, rtol=1e-5)
     loss, metrics = agent.aux_loss(params, features, h)
@@ -340,11 +340,11 @@ KL = 0.5 * (STD**2 - 1.0) - np.log(STD)
 def test_a_bottleneck_draws_codes_at_a_price(name, settings, memories):
     agent = make_agent(name, posed(CONTINUOUS), bottleneck_beta=0.2, bottleneck_size=50, **settings)
     params = constant(agent.init(jax.random.key(0)))
-    inputs, core = random_inputs(CONTINUOUS, 8), agent.initial_core(BATCH)
+    inputs, carry = random_inputs(CONTINUOUS, 8), agent.initial_carry(BATCH)
     assert agent.stochastic
     draws = []
     for key in (jax.random.key(1), jax.random.key(2), None):
-        _, features = agent.unroll(params, core, inputs, key)
+        _, features = agent.unroll(params, carry, inputs, key)
         np.testing.assert_allclose(features.loss, 0.2 * memories * 50 * KL, rtol=1e-5)
         metrics = agent.aux_loss(params, features, labels(CONTINUOUS))[1]
         np.testing.assert_allclose(metrics["bottleneck_kl"], memories * 50 * KL, rtol=1e-5)
@@ -381,8 +381,8 @@ def test_an_oracle_of_embeddings_reads_the_row_of_its_task():
     bare = spec_of(obs_dim=2 + 4)
     plain = make_agent("baseline", posed(bare))
     seen = inputs._replace(obs=jnp.concatenate([inputs.obs[..., :2], told], axis=-1))
-    expected = plain.unroll(params["agent"], plain.initial_core(BATCH), seen, None)[1]
-    found = agent.unroll(params, agent.initial_core(BATCH), inputs, None)[1]
+    expected = plain.unroll(params["agent"], plain.initial_carry(BATCH), seen, None)[1]
+    found = agent.unroll(params, agent.initial_carry(BATCH), inputs, None)[1]
     np.testing.assert_allclose(found.actor, expected.actor, rtol=1e-5, atol=1e-6)
 
 
@@ -390,8 +390,8 @@ def test_embeddings_of_tasks_that_are_not_played_stay():
     _, agent, params, inputs = build("oracle-embedding")
 
     def value(params):
-        core = agent.initial_core(BATCH)
-        return jnp.sum(jnp.sin(agent.unroll(params, core, inputs, None)[1].actor))
+        carry = agent.initial_carry(BATCH)
+        return jnp.sum(jnp.sin(agent.unroll(params, carry, inputs, None)[1].actor))
 
     by_row = np.abs(jax.grad(value)(params)["table"]).max(axis=-1)
     np.testing.assert_array_equal(by_row > 0, [True, False, True])
@@ -435,7 +435,7 @@ def test_exact_belief_on_a_bandit_counts_wins_and_losses():
         task,
         jnp.zeros((9, BATCH), jnp.int32),
     )
-    _, features = agent.unroll({}, agent.initial_core(BATCH), inputs, None)
+    _, features = agent.unroll({}, agent.initial_carry(BATCH), inputs, None)
     for row in range(BATCH):
         wins, pulls = np.zeros(2), np.zeros(2)
         for t in range(9):
@@ -467,8 +467,8 @@ def test_exact_belief_follows_the_posterior_step_by_step():
     inputs = AgentInput(
         obs, action, reward, episode, task, jnp.zeros((9, BATCH), jnp.int32), reached
     )
-    unroll = jax.jit(lambda core: agent.unroll({}, core, inputs, None))
-    (belief, _), features = unroll(agent.initial_core(BATCH))
+    unroll = jax.jit(lambda carry: agent.unroll({}, carry, inputs, None))
+    (belief, _), features = unroll(agent.initial_carry(BATCH))
     update, statistics = jax.jit(exact.update), jax.jit(exact.statistics)
     for row in range(BATCH):
         known = exact.init()
@@ -499,7 +499,7 @@ def test_exact_belief_counts_where_the_last_action_of_an_episode_led():
     inputs = jax.tree.map(
         lambda *steps: jnp.concatenate(steps), first._replace(reached=first.obs), after
     )
-    _, features = agent.unroll({}, agent.initial_core(1), inputs, None)
+    _, features = agent.unroll({}, agent.initial_carry(1), inputs, None)
     angle = (np.arange(16) + 0.5) * np.pi / 16
     gaps = np.hypot(np.cos(angle) + 1.0, np.sin(angle) - 0.05)
     masses = np.minimum(0.5, 1.0 / (1.0 + np.square(5.0 * gaps)))
@@ -513,7 +513,7 @@ def test_exact_belief_reads_the_cue_of_the_first_observation():
     agent = make_agent("exact_belief", problem.make(env))
     obs = jnp.zeros((1, 1, env.spec.obs_dim))
     for cue, marginals in ((obs, [0.25] * 4), (obs.at[..., -8 + 3].set(1.0), [0, 0, 0, 1.0])):
-        _, features = agent.unroll({}, agent.initial_core(1), first_inputs(env.spec, cue[0]), None)
+        _, features = agent.unroll({}, agent.initial_carry(1), first_inputs(env.spec, cue[0]), None)
         np.testing.assert_allclose(features.actor[0, 0, :4], marginals, atol=1e-5)
 
 
@@ -564,8 +564,8 @@ def test_pearl_draws_from_the_product_of_all_it_has_seen_when_an_episode_starts(
     agent, params = pearl_of_known_factors()
     inputs = random_inputs(EPISODES, 12)
     key = None if key is None else jax.random.key(key)
-    unroll = jax.jit(lambda core: agent.unroll(params, core, inputs, key))
-    _, features = unroll(agent.initial_core(BATCH))
+    unroll = jax.jit(lambda carry: agent.unroll(params, carry, inputs, key))
+    _, features = unroll(agent.initial_carry(BATCH))
     for t in range(12):
         episode = t // 4
         mean, std = product(4 * episode)
@@ -590,7 +590,7 @@ def test_pearl_forgets_with_the_task():
     task = inputs.task_start.at[6].set(True)
     episode = inputs.episode_start.at[8].set(False).at[6].set(True).at[9].set(True)
     inputs = inputs._replace(task_start=task, episode_start=episode)
-    z = agent.unroll(params, agent.initial_core(BATCH), inputs, None)[1].critic[..., 4:]
+    z = agent.unroll(params, agent.initial_carry(BATCH), inputs, None)[1].critic[..., 4:]
     noise = pearl._fixed(jnp.arange(BATCH), jnp.zeros(BATCH, int), jnp.zeros((BATCH, 2)))
     np.testing.assert_allclose(z[6], noise, rtol=1e-5)
     np.testing.assert_array_equal(z[6], z[0])
@@ -603,7 +603,7 @@ def test_pearl_studies_one_draw_of_the_whole_meta_episode_at_a_price():
     agent, params = pearl_of_known_factors(kl_weight=0.5)
     inputs = random_inputs(EPISODES, 13)  # twelve transitions
     key = jax.random.key(2)
-    features = agent.study(params, inputs, key)
+    features = agent.infer_offline(params, inputs, key)
     mean, std = product(12)
     z = mean + std * np.asarray(jax.random.normal(key, (BATCH, 2)))
     z = np.broadcast_to(z, (13, BATCH, 2))
@@ -631,7 +631,7 @@ def test_pearls_evidence_is_of_whole_transitions_in_any_order():
             prev_action=inputs.prev_action.at[1:].set(action),
             prev_reward=inputs.prev_reward.at[1:].set(reward),
         )
-        return agent.study(params, mixed, key).belief[0]
+        return agent.infer_offline(params, mixed, key).belief[0]
 
     wholes = inputs.obs[:-1], inputs.prev_action[1:], inputs.prev_reward[1:]
     z = draw(*wholes)
@@ -644,7 +644,7 @@ def test_pearls_evidence_is_of_whole_transitions_in_any_order():
     one, two = (jax.random.normal(k, (BATCH, 2)) for k in (key, jax.random.key(3)))
     std = (z - draw(*wholes, key=jax.random.key(3))) / (one - two)
     mean = z - std * one
-    acting = agent.unroll(params, agent.initial_core(BATCH), inputs, key)[1].belief[8]
+    acting = agent.unroll(params, agent.initial_carry(BATCH), inputs, key)[1].belief[8]
     noise = jax.random.normal(jax.random.split(key, 9)[8], (BATCH, 2))
     np.testing.assert_allclose(acting, mean + std * noise, rtol=1e-3, atol=1e-3)
 

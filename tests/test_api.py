@@ -36,12 +36,12 @@ class Known(Steps):
     def expert(self, key, state, task):
         return 1 + jnp.sign(jnp.round((task.x - state) / 0.3)).astype(jnp.int32)
 
-    def initial_memory(self, task):
+    def initial_carry(self, task):
         return ()
 
-    def log_likelihood(self, task, memory, obs, action, reward, next_obs):
+    def log_likelihood(self, task, carry, obs, action, reward, next_obs):
         after = obs[0] + 0.3 * (action - 1)
-        return memory, -jnp.abs(reward - (1.0 - jnp.abs(after - task.x))) / SOFT
+        return carry, -jnp.abs(reward - (1.0 - jnp.abs(after - task.x))) / SOFT
 
     def hypotheses(self, num):
         return Place((jnp.arange(num) + 0.5) / num * 2 - 1), jnp.full(num, -jnp.log(num))
@@ -100,11 +100,11 @@ def test_a_rollout_with_beliefs_and_the_exact_posterior(trained):
     np.testing.assert_allclose(played.posterior[1:, :, 0], mean[:-1], atol=1e-3)
     np.testing.assert_allclose(played.posterior[0], 0.0, atol=1e-5)
     # step by step: what the agent does on seeing this much, and the label that it expects
-    agent, params, core = made.trainer.agent, made.params["agent"], made.initial_core(3)
+    agent, params, carry = made.trainer.agent, made.params["agent"], made.initial_carry(3)
 
     @jax.jit
-    def believe(core, inputs):
-        _, features = agent.unroll(params, core, inputs, None)
+    def believe(carry, inputs):
+        _, features = agent.unroll(params, carry, inputs, None)
         return agent.belief_mean(params, features)[0]
 
     act = jax.jit(made.act)
@@ -113,8 +113,8 @@ def test_a_rollout_with_beliefs_and_the_exact_posterior(trained):
         begin = jnp.full((1, 3), t == 0)
         time = jnp.full((1, 3), t, jnp.int32)
         inputs = types.AgentInput(played.obs[t : t + 1], *last, begin, begin, time)
-        np.testing.assert_allclose(played.belief[t], believe(core, inputs), rtol=1e-4, atol=1e-6)
-        core, action = act(core, inputs)
+        np.testing.assert_allclose(played.belief[t], believe(carry, inputs), rtol=1e-4, atol=1e-6)
+        carry, action = act(carry, inputs)
         np.testing.assert_array_equal(action, played.action[t])
         last = played.action[t : t + 1], played.reward[t : t + 1]
     assert np.abs(np.diff(played.belief, axis=0)).max() > 1e-3

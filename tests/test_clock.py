@@ -33,9 +33,9 @@ class LastStep(probes.Probe):
 def memoryless(spec):
     """An agent whose features are what acting may see now."""
 
-    def unroll(params, core, inputs, key):
+    def unroll(params, carry, inputs, key):
         x = _history.read(spec, inputs)
-        return core, Features(x, x, x, jnp.zeros(x.shape[:2]))
+        return carry, Features(x, x, x, jnp.zeros(x.shape[:2]))
 
     return Agent(lambda key: {}, lambda batch: (), unroll, lambda *_: (jnp.zeros(()), {}))
 
@@ -66,8 +66,8 @@ def test_elapsed_restarts_with_each_episode_and_reached_is_what_a_reset_hides():
     env = probes.TaskReset(steps=3, episodes=2)
     tasks = env.task_set("train")
 
-    def act(core, inputs, key):
-        return core, jnp.zeros((2, 1)), jnp.zeros(2)
+    def act(carry, inputs, key):
+        return carry, jnp.zeros((2, 1)), jnp.zeros(2)
 
     played = rollout.collect(env, tasks, jax.random.key(0), act, ())
     inputs = played.inputs
@@ -88,7 +88,7 @@ def test_where_no_reset_happens_nothing_is_stored_twice():
     assert env.spec.episodes_per_task == 1 and not env.spec.terminates
     tasks = env.task_set("train", 2)
 
-    def act(core, inputs, key):
-        return core, jnp.zeros((2, 2)), jnp.zeros(2)
+    def act(carry, inputs, key):
+        return carry, jnp.zeros((2, 2)), jnp.zeros(2)
 
     assert rollout.collect(env, tasks, jax.random.key(0), act, ()).inputs.reached is None

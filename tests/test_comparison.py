@@ -137,13 +137,13 @@ def test_the_actor_makes_the_histories_and_the_other_believes():
     uniform = knowing(agent, env.spec.task, jnp.zeros(6)).belief_log_prob  # Beta(1, 1) each
     asked = []
 
-    def act(params, core, inputs, key):
+    def act(params, carry, inputs, key):
         asked.append(("act", params, key))
-        return core, jnp.zeros(16, jnp.int32), jnp.zeros(16)  # the first arm, always
+        return carry, jnp.zeros(16, jnp.int32), jnp.zeros(16)  # the first arm, always
 
-    def unroll(params, core, inputs, key):
+    def unroll(params, carry, inputs, key):
         asked.append(("unroll", params, key))
-        return agent.unroll(params, core, inputs, key)
+        return agent.unroll(params, carry, inputs, key)
 
     def log_prob(params, features, label):
         asked.append(("believe", params, None))
@@ -175,10 +175,10 @@ def test_along_histories_each_step_is_compared_with_its_own_posterior():
     env, agent, learner, _ = small("numpad", "belief")
     agent = knowing(agent, env.spec.goal, jnp.zeros(9))
 
-    def act(params, core, inputs, key):
+    def act(params, carry, inputs, key):
         """At full force here and there, over many pads: some are lit by chance."""
         del params, key
-        return core, jnp.sign(jnp.sin(9.0 * inputs.obs[0, :, :2])), jnp.zeros(64)
+        return carry, jnp.sign(jnp.sin(9.0 * inputs.obs[0, :, :2])), jnp.zeros(64)
 
     compare = comparison.make(problem.make(env, "expert_goal"), agent, learner._replace(act=act))
     assert compare is not None
@@ -191,8 +191,8 @@ def test_along_histories_each_step_is_compared_with_its_own_posterior():
             env,
             tasks,
             jax.random.split(key)[0],
-            lambda core, inputs, key: act(params, core, inputs, key),
-            agent.initial_core(64),
+            lambda carry, inputs, key: act(params, carry, inputs, key),
+            agent.initial_carry(64),
         )
         beliefs = jax.vmap(
             lambda *history: posterior.along(exact, *history), in_axes=1, out_axes=1

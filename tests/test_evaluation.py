@@ -42,17 +42,17 @@ def test_the_agent_takes_the_mode():
     """It has no key, so that nothing is drawn; the environment has one for each task and step."""
     acted = []
 
-    def act(params, core, inputs, key):
+    def act(params, carry, inputs, key):
         acted.append(key)
-        return core, jnp.zeros((inputs.obs.shape[1], 5)), jnp.zeros(inputs.obs.shape[1])
+        return carry, jnp.zeros((inputs.obs.shape[1], 5)), jnp.zeros(inputs.obs.shape[1])
 
     learner = toys.learner(1, 1)._replace(act=act)
     unrolled = []
     agent = toys.agent()
 
-    def unroll(params, core, inputs, key):
+    def unroll(params, carry, inputs, key):
         unrolled.append(key)
-        return agent.unroll(params, core, inputs, key)
+        return agent.unroll(params, carry, inputs, key)
 
     play = evaluation.make(WORLD, agent._replace(unroll=unroll), learner, toys.clock())
     play({"agent": {}}, WORLD.task_set("train"), jax.random.key(0))
@@ -70,9 +70,9 @@ def test_returns_are_of_the_mode_and_sampled_ones_of_draws():
             obs, after, _, terminated = super().step(key, state, action, task)
             return obs, after, action[0], terminated
 
-    def act(params, core, inputs, key):
+    def act(params, carry, inputs, key):
         size = inputs.obs.shape[1]
-        return core, jnp.full((size, 5), 2.0 if key is None else 3.0), jnp.zeros(size)
+        return carry, jnp.full((size, 5), 2.0 if key is None else 3.0), jnp.zeros(size)
 
     learner = toys.learner(1, 1)._replace(act=act)
     play = evaluation.make(Paid(), toys.agent(), learner, toys.clock())
@@ -84,7 +84,7 @@ def test_returns_are_of_the_mode_and_sampled_ones_of_draws():
 def test_beliefs_are_held_against_the_label_of_the_same_step():
     """The agent believes that the label is the clock that it sees, and it is."""
     np.testing.assert_array_equal(evaluated(2).label_nll, 0.0)
-    late = toys.clock()._replace(label=lambda memory, *now: (memory, now[2].steps[None] - 1.0))
+    late = toys.clock()._replace(label=lambda carry, *now: (carry, now[2].steps[None] - 1.0))
     np.testing.assert_array_equal(evaluated(2, late).label_nll, 1.0)
 
 

@@ -29,8 +29,8 @@ def test_teacher_and_examiner_keep_to_the_family(label, env_name):
     tasks = made.env.task_set("train", 2)
 
     def play(teacher):
-        def act(core, inputs, key):
-            return core, rollout.no_action(made.spec, 2), jnp.zeros(2)
+        def act(carry, inputs, key):
+            return carry, rollout.no_action(made.spec, 2), jnp.zeros(2)
 
         return rollout.collect(made.env, tasks, jax.random.key(0), act, (), teacher).label.h
 

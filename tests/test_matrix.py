@@ -167,9 +167,9 @@ def test_label_cannot_leak(names):
             env_name, agent_name, learner=module, wrap=lambda env: marked(env, mark_of_task)
         )
 
-        def label(memory, key, inputs, state, task):
-            memory, h = teach.label(memory, key, inputs, state, task)
-            return memory, h + mark.astype(h.dtype)
+        def label(carry, key, inputs, state, task):
+            carry, h = teach.label(carry, key, inputs, state, task)
+            return carry, h + mark.astype(h.dtype)
 
         assert teach.task  # privileged is the default
         return play(env, agent, learner, teach._replace(label=label))[1]
@@ -266,10 +266,10 @@ def test_label_of_nan_changes_nothing(env_name, agent_name):
     """The same by the numbers, to the bit."""
     env, agent, learner, teach = small(env_name, agent_name)
 
-    def nan(memory, key, inputs, state, task):
-        memory, h = teach.label(memory, key, inputs, state, task)
+    def nan(carry, key, inputs, state, task):
+        carry, h = teach.label(carry, key, inputs, state, task)
         poison = jnp.nan if h.dtype == jnp.float32 else -(2**31)
-        return memory, jnp.full_like(h, poison)
+        return carry, jnp.full_like(h, poison)
 
     poisoned = teach._replace(label=nan)
     _, honest = jax.jit(lambda: play(env, agent, learner, teach))()

@@ -30,8 +30,8 @@ def test_labels_agree_with_the_cue_on_screen():
             env,
             tasks,
             key,
-            lambda core, inputs, key: learner.act(params, core, inputs, key),
-            agent.initial_core(64),
+            lambda carry, inputs, key: learner.act(params, carry, inputs, key),
+            agent.initial_carry(64),
             teach,
         )
     )(jax.random.key(1))
@@ -97,10 +97,10 @@ def test_exact_belief_counts_the_last_transition_of_an_episode():
     task = jax.tree.map(lambda leaf: leaf[None], env.sample_task(jax.random.key(3)))
     goal = task.goal[0]
 
-    def act(core, inputs, key):
+    def act(carry, inputs, key):
         away = inputs.episode_start[0] & ~inputs.task_start[0]
         action = goal / jnp.max(jnp.abs(goal))  # full speed; gaps of 0.1 to 0.14 a step
-        return core, jnp.where(away[:, None], 0.0, action[None]), jnp.zeros(1)
+        return carry, jnp.where(away[:, None], 0.0, action[None]), jnp.zeros(1)
 
     played = rollout.collect(env, task, jax.random.key(0), act, ())
     steps = int(jnp.argmax(played.reward[:, 0] > 0))
@@ -113,7 +113,7 @@ def test_exact_belief_counts_the_last_transition_of_an_episode():
     assert played.reward[steps, 0] > 0 and not jnp.any(played.reward[:steps] > 0)
     assert played.episode_end[steps, 0]
     inputs = jax.tree.map(lambda leaf: leaf[: steps + 2], played.inputs)
-    (belief, _), _ = agent.unroll({}, agent.initial_core(1), inputs, None)
+    (belief, _), _ = agent.unroll({}, agent.initial_carry(1), inputs, None)
     exact = posterior.make(env, 16)
     goals = np.asarray(exact.tasks.goal)
     best = goals[int(jnp.argmax(belief.log_probs[0]))]

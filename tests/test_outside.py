@@ -133,8 +133,8 @@ def test_a_broken_promise_is_named(fault, said):
 class Certain(Bandit):
     """A likelihood that rules out the truth."""
 
-    def log_likelihood(self, task, memory, obs, action, reward, next_obs):
-        return memory, jnp.full((), -jnp.inf)
+    def log_likelihood(self, task, carry, obs, action, reward, next_obs):
+        return carry, jnp.full((), -jnp.inf)
 
 
 @dataclass(frozen=True)

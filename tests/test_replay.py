@@ -21,13 +21,13 @@ def rows(ids) -> Trajectory:
 
 
 def test_ids_through_wrap_around():
-    memory = replay.init(6, jax.eval_shape(lambda: rows([0, 0])))
+    buffer = replay.init(6, jax.eval_shape(lambda: rows([0, 0])))
     add = jax.jit(replay.add, donate_argnums=0)
     for first in range(1, 11, 2):  # ids 1 ... 10 into six rows
-        memory = add(memory, rows([first, first + 1]))
-        assert int(memory.size) == min(first + 1, 6)
-    np.testing.assert_array_equal(memory.rows.reward[0, :, 0], [7, 8, 9, 10, 5, 6])
-    batch = replay.sample(memory, jax.random.key(0), 200)
+        buffer = add(buffer, rows([first, first + 1]))
+        assert int(buffer.size) == min(first + 1, 6)
+    np.testing.assert_array_equal(buffer.rows.reward[0, :, 0], [7, 8, 9, 10, 5, 6])
+    batch = replay.sample(buffer, jax.random.key(0), 200)
     ids = batch.reward[0]
     assert set(np.unique(ids)) == {5, 6, 7, 8, 9, 10}
     for leaf in (batch.reward, batch.action, batch.inputs.obs[..., 0], batch.label.h):
@@ -35,30 +35,30 @@ def test_ids_through_wrap_around():
 
 
 def test_only_filled_rows_are_sampled():
-    memory = replay.init(8, jax.eval_shape(lambda: rows([0, 0])))
-    memory = replay.add(memory, rows([1, 2]))
-    assert jnp.all(replay.sample(memory, jax.random.key(0), 64).reward > 0)
+    buffer = replay.init(8, jax.eval_shape(lambda: rows([0, 0])))
+    buffer = replay.add(buffer, rows([1, 2]))
+    assert jnp.all(replay.sample(buffer, jax.random.key(0), 64).reward > 0)
 
 
 def test_capacity_must_be_a_multiple_of_what_is_added():
-    memory = replay.init(5, jax.eval_shape(lambda: rows([0, 0])))
+    buffer = replay.init(5, jax.eval_shape(lambda: rows([0, 0])))
     with pytest.raises(ValueError, match="multiple"):
-        replay.add(memory, rows([1, 2]))
+        replay.add(buffer, rows([1, 2]))
 
 
 def draws(ids, num):
     """(rows drawn, rings of two that they are of) from rings filled with `ids`, two at a time."""
-    memory = replay.init(8, jax.eval_shape(lambda: rows([0, 0])), rings=2)
+    buffer = replay.init(8, jax.eval_shape(lambda: rows([0, 0])), rings=2)
     for pair in np.reshape(ids, (-1, 2)):
-        memory = replay.add(memory, rows(pair))
-    return memory, np.asarray(replay.sample(memory, jax.random.key(0), num).reward[0])
+        buffer = replay.add(buffer, rows(pair))
+    return buffer, np.asarray(replay.sample(buffer, jax.random.key(0), num).reward[0])
 
 
 def test_rings_share_what_comes_in_and_what_goes_out():
-    memory, drawn = draws([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 400)
+    buffer, drawn = draws([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 400)
     # of each pair the first into ring 0; the fifth pair over the first
-    np.testing.assert_array_equal(memory.rows.reward[:, :, 0], [[9, 3, 5, 7], [10, 4, 6, 8]])
-    assert int(memory.size) == 4
+    np.testing.assert_array_equal(buffer.rows.reward[:, :, 0], [[9, 3, 5, 7], [10, 4, 6, 8]])
+    assert int(buffer.size) == 4
     halves = drawn[:200], drawn[200:]
     for half, ids in zip(halves, ([3, 5, 7, 9], [4, 6, 8, 10]), strict=True):
         found, counts = np.unique(half, return_counts=True)
@@ -77,6 +77,6 @@ def test_rings_are_sampled_independently():
 def test_sizes_are_multiples_of_the_rings(size):
     example = jax.eval_shape(lambda: rows([0, 0]))
     with pytest.raises(ValueError, match="multiple of the 2 rings"):
-        memory = replay.init(7 if size == "capacity" else 8, example, rings=2)
-        memory = replay.add(memory, rows([1, 2, 3, 4][: 3 if size == "added" else 4]))
-        replay.sample(memory, jax.random.key(0), 5)
+        buffer = replay.init(7 if size == "capacity" else 8, example, rings=2)
+        buffer = replay.add(buffer, rows([1, 2, 3, 4][: 3 if size == "added" else 4]))
+        replay.sample(buffer, jax.random.key(0), 5)

@@ -36,23 +36,23 @@ def test_a_dense_reward_is_for_learning_alone():
     env = taskbelief.make("sparse_navigation", episode_steps=4, episodes=2)
     tasks = env.task_set("train", 3)
 
-    def act(core, inputs, key):
+    def act(carry, inputs, key):
         action = jax.random.uniform(key, (3, 2), minval=-1.0)
-        return core, action, jnp.zeros(3)
+        return carry, action, jnp.zeros(3)
 
     plain = rollout.collect(env, tasks, jax.random.key(0), act, ())
     teach = wiring.dense(env, None)
     played = rollout.collect(env, tasks, jax.random.key(0), act, (), teach)
-    np.testing.assert_array_equal(plain.paid, plain.reward)
+    np.testing.assert_array_equal(plain.learning_reward, plain.reward)
     np.testing.assert_array_equal(played.reward, plain.reward)
     np.testing.assert_array_equal(played.inputs.prev_reward, plain.inputs.prev_reward)
     before_reset = np.asarray(played.inputs.obs[1:4])  # the fifth is where the next one starts
     gap = np.linalg.norm(before_reset - np.asarray(tasks.goal), axis=-1)
-    np.testing.assert_allclose(played.paid[:3], -gap, rtol=1e-5)
+    np.testing.assert_allclose(played.learning_reward[:3], -gap, rtol=1e-5)
     oracle = rollout.collect(
         wiring.revealed(env, "description"), tasks, jax.random.key(0), act, (), teach
     )
-    np.testing.assert_array_equal(oracle.paid, played.paid)
+    np.testing.assert_array_equal(oracle.learning_reward, played.learning_reward)
     with pytest.raises(ValueError, match="no dense reward"):
         wiring.dense(taskbelief.make("bandit"), None)
 
@@ -67,7 +67,7 @@ def test_an_episode_that_ends_early_starts_anew():
         env,
         tasks,
         jax.random.key(0),
-        lambda core, inputs, key: (core, speed, jnp.zeros(2)),
+        lambda carry, inputs, key: (carry, speed, jnp.zeros(2)),
         (),
     )
     starts = np.asarray(played.inputs.episode_start)
@@ -83,11 +83,11 @@ def test_an_episode_that_ends_early_starts_anew():
     assert np.flatnonzero(played.episode_end[:, 1]).tolist() == [4, 9]
 
 
-def act(core, inputs, key):
+def act(carry, inputs, key):
     """By its key, for tasks of `World` (or of others with as many of them)."""
     size = inputs.obs.shape[1]
     said = jnp.append(toys.marks(key), 0.0)
-    return core, jnp.broadcast_to(said, (size, 5)), inputs.obs[0, :, 1]
+    return carry, jnp.broadcast_to(said, (size, 5)), inputs.obs[0, :, 1]
 
 
 def played_in(world, teach=None, num=3, **more):
@@ -139,13 +139,13 @@ def test_what_is_recorded_is_what_happened():
 def test_a_teacher_sees_what_the_agent_sees_and_no_more_history():
     world = toys.World(episode_steps=3, episodes=2)
     looks = Teacher(
-        lambda memory, key, inputs, state, task: (memory, (memory, inputs, state, task)),
+        lambda carry, key, inputs, state, task: (carry, (carry, inputs, state, task)),
         lambda obs: (jnp.zeros(()), jnp.zeros(6), jnp.zeros(5), jnp.zeros(()), jnp.zeros(6)),
-        lambda memory, *now: (memory[0] + 1.0, *now),
+        lambda carry, *now: (carry[0] + 1.0, *now),
     )
     played = played_in(world, looks)
-    memory, inputs, state, task = played.label.h
-    count, obs, action, reward, next_obs = memory
+    carry, inputs, state, task = played.label.h
+    count, obs, action, reward, next_obs = carry
     moments = jax.tree.map(lambda leaf: leaf[:-1], played.inputs)
     jax.tree.map(np.testing.assert_array_equal, inputs, moments)
     np.testing.assert_array_equal(state.steps, moments.obs[..., 1])
@@ -161,10 +161,10 @@ def test_a_teacher_sees_what_the_agent_sees_and_no_more_history():
 def test_the_memory_of_the_posteriors_teacher_is_the_filters():
     env = taskbelief.make("noisy_target", horizon=8)
     teach = wiring.teacher(env, "posterior_goal")[1]
-    teach = teach._replace(label=lambda memory, *_: (memory, memory))
+    teach = teach._replace(label=lambda carry, *_: (carry, carry))
 
-    def outward(core, inputs, key):
-        return core, jax.random.uniform(key, (3, 2), minval=0.5), jnp.zeros(3)
+    def outward(carry, inputs, key):
+        return carry, jax.random.uniform(key, (3, 2), minval=0.5), jnp.zeros(3)
 
     played = rollout.collect(env, env.task_set("train", 3), jax.random.key(0), outward, (), teach)
     exact = posterior.make(env)
@@ -190,16 +190,16 @@ def test_memory_is_zeroed_by_a_new_task_and_by_nothing_else(name, settings):
     params = learner.init(jax.random.key(0)).params["agent"]
     obs = jax.random.uniform(jax.random.key(1), (1, 1, env.spec.obs_dim))
     seen = wiring.moment(env, obs[0, 0])
-    zero = agent.initial_core(1)
+    zero = agent.initial_carry(1)
     # nothing an exact belief would hold is a number plus a half, but it would keep it
     held = jax.tree.map(
         lambda leaf: leaf + 0.5 * jnp.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape), zero
     )
 
-    def after(core, task_start, episode_start):
+    def after(carry, task_start, episode_start):
         flags = {"task_start": jnp.array(task_start), "episode_start": jnp.array(episode_start)}
         inputs = jax.tree.map(lambda leaf: leaf[None, None], seen._replace(**flags))
-        return agent.unroll(params, core, inputs, None)[1].actor[0, 0]
+        return agent.unroll(params, carry, inputs, None)[1].actor[0, 0]
 
     for episode_start in (False, True):
         np.testing.assert_array_equal(
@@ -214,10 +214,10 @@ def test_a_scripted_policy_observes_each_step_and_draws_for_itself():
     policy = rollout.Scripted(
         lambda obs: jnp.zeros(()),
         # the count of steps observed, the task, and a draw
-        lambda memory, key, state, task: jnp.stack(
-            [memory, task.number, state.steps * 1.0, *toys.marks(key)[:2]]
+        lambda carry, key, state, task: jnp.stack(
+            [carry, task.number, state.steps * 1.0, *toys.marks(key)[:2]]
         ),
-        lambda memory, obs, action, reward, next_obs: memory + next_obs[1] - obs[1],
+        lambda carry, obs, action, reward, next_obs: carry + next_obs[1] - obs[1],
     )
     tasks = world.task_set("holdout", 4)
     played = rollout.collect_scripted(world, tasks, jax.random.key(0), policy)

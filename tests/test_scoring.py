@@ -183,8 +183,8 @@ def test_continuous_actions_are_clipped():
 def believing(belief, action=0):
     """Says the same always: `belief(num)`, for a batch of `num`."""
 
-    def step(memory, obs, key):
-        return memory, jnp.full(len(obs), action, jnp.int32), belief(len(obs))
+    def step(carry, obs, key):
+        return carry, jnp.full(len(obs), action, jnp.int32), belief(len(obs))
 
     return (lambda num: ()), step
 
@@ -263,9 +263,9 @@ def test_beliefs_about_categories():
         def describe(self, task):
             return (task.number.astype(int) + jnp.arange(2)) % 3
 
-    def step(memory, obs, key):
+    def step(carry, obs, key):
         first = jax.nn.one_hot(obs[:, 0].astype(int) % 3, 3) * 0.625 + 0.125
-        return memory, jnp.zeros((len(obs), 5)), jnp.stack([first, jnp.full_like(first, 1 / 3)], 1)
+        return carry, jnp.zeros((len(obs), 5)), jnp.stack([first, jnp.full_like(first, 1 / 3)], 1)
 
     found = taskbelief.score(((lambda num: ()), step), Choices(), num=4)
     np.testing.assert_allclose(found.label_nll, -np.log(0.75 / 3), rtol=1e-5)
@@ -282,9 +282,10 @@ def test_the_exact_posterior_is_its_own_belief():
     def init(num):
         return jax.vmap(lambda _: exact.init())(jnp.arange(num)), jnp.zeros(num, bool)
 
-    def step(memory, obs, key):
-        belief, begun = memory
-        after = jax.vmap(exact.update)(belief, obs, obs[:, 1:4].argmax(-1), obs[:, 4], obs)
+    def step(carry, obs, key):
+        belief, begun = carry
+        seen, arm, reward = obs[:, :1], obs[:, 1:4].argmax(-1), obs[:, 4]
+        after = jax.vmap(exact.update)(belief, seen, arm, reward, seen)
         belief = jax.tree.map(lambda a, b: jnp.where(begun[:, None], a, b), after, belief)
         arm = jnp.argmax(jax.vmap(exact.mean)(belief), axis=-1)
         return (belief, jnp.ones_like(begun)), arm, belief
@@ -314,17 +315,17 @@ def test_calibration_of_an_agent_of_ours():
 
 
 def constant(*returned):
-    return (lambda num: jnp.zeros(num)), lambda memory, obs, key: tuple(
-        each(memory, obs) if callable(each) else each for each in returned
+    return (lambda num: jnp.zeros(num)), lambda carry, obs, key: tuple(
+        each(carry, obs) if callable(each) else each for each in returned
     )
 
 
-def zeros(memory, obs):
+def zeros(carry, obs):
     return jnp.zeros(len(obs), jnp.int32)
 
 
-def kept(memory, obs):
-    return memory
+def kept(carry, obs):
+    return carry
 
 
 @pytest.mark.parametrize(
@@ -341,8 +342,8 @@ def kept(memory, obs):
         ("random", {"tasks": BANDIT.sample_task(jax.random.key(0))}, "tasks: must be .* batch"),
         ("random", {"num": 0}, "num 0: must be a whole number, at least 1"),
         ("random", {"batch": 2.0}, "batch 2.0: must be a whole number, at least 1"),
-        (constant(kept), {}, "must return .memory, actions. or .* not 1 values"),
-        (constant(lambda m, o: m[:1], zeros), {}, "its memory has another form than init's"),
+        (constant(kept), {}, "must return .carry, actions. or .* not 1 values"),
+        (constant(lambda m, o: m[:1], zeros), {}, "the carry has another form than init's"),
         (remembering(np), {}, "JAX cannot compile it; compiled=False calls it from Python"),
         (constant(kept, lambda m, o: jnp.zeros((len(o), 3))), {}, "actions: must be whole numbers"),
         (constant(kept, lambda m, o: jnp.zeros(len(o))), {}, "whole numbers .* not float32"),

@@ -99,15 +99,15 @@ def test_a_trained_oracle_is_asked_what_it_would_do_had_it_been_at_the_wheel():
     env = taskbelief.make("semicircle", horizon=4)
     kind = "description"
 
-    def act(core, inputs):
+    def act(carry, inputs):
         # the count of steps, and the last number that it sees: the label as networks read it
-        return core + 1.0, jnp.stack([core[:, 0], inputs.obs[0, :, -1]], axis=-1), ()
+        return carry + 1.0, jnp.stack([carry[:, 0], inputs.obs[0, :, -1]], axis=-1), ()
 
     expert = wiring.Oracle(jnp.zeros((1, 1)), act, kind)
     family, teach = wiring.teacher(env, "expert_action", expert)
     assert family == Reals(2, (0.0, 0.0), (1.0, 1.0))
     tasks = env.task_set("train", 3)
-    still = lambda core, inputs, key: (core, jnp.zeros((3, 2)), jnp.zeros(3))  # noqa: E731
+    still = lambda carry, inputs, key: (carry, jnp.zeros((3, 2)), jnp.zeros(3))  # noqa: E731
     key = jax.random.key(0)
     h = rollout.collect(env, tasks, key, still, (), teach).label.h
     np.testing.assert_array_equal(h[..., 0], np.arange(4.0)[:, None] + np.zeros(3))

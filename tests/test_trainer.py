@@ -31,10 +31,10 @@ def test_a_trained_oracle_advises_what_it_would_do_itself():
     @jax.jit
     def advise(inputs, tasks):
         def one(task, inputs):
-            def step(core, now):
-                return expert.act(core, jax.random.key(0), now, None, task)
+            def step(carry, now):
+                return expert.act(carry, jax.random.key(0), now, None, task)
 
-            return jax.lax.scan(step, expert.initial_core, inputs)[1]
+            return jax.lax.scan(step, expert.initial_carry, inputs)[1]
 
         return jax.vmap(one, in_axes=(0, 1), out_axes=1)(tasks, inputs)
 

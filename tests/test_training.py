@@ -109,8 +109,8 @@ def test_iterations_and_updates_differ_in_keys_and_batches():
     assert len(set(batches)) == 3 * UPDATES
     # nor is a batch drawn with the key that its update goes on with
     for number, key in enumerate(toys.keys_of(diary.keys)):
-        memory = states[1 + number // UPDATES].replay
-        same = replay.sample(memory, key, BATCH).inputs.obs[0]
+        buffer = states[1 + number // UPDATES].replay
+        same = replay.sample(buffer, key, BATCH).inputs.obs[0]
         assert tuple(names(same)) != batches[number]
     # and no keys come twice in all that was played, by warm-up and iterations
     observed, acted, labelled = zip(*map(kept, states), strict=True)

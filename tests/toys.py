@@ -104,25 +104,25 @@ class World:
 
 def teacher() -> Teacher:
     """Whose labels are the keys that it is given."""
-    return Teacher(lambda memory, key, inputs, state, task: (memory, marks(key)))
+    return Teacher(lambda carry, key, inputs, state, task: (carry, marks(key)))
 
 
 def clock() -> Teacher:
     """Whose label is the number of steps since the reset, [1]."""
-    return Teacher(lambda memory, key, inputs, state, task: (memory, state.steps[None] * 1.0))
+    return Teacher(lambda carry, key, inputs, state, task: (carry, state.steps[None] * 1.0))
 
 
 def agent() -> Agent:
-    """Believes that the label is the clock that it sees; its core counts the steps."""
+    """Believes that the label is the clock that it sees; its carry counts the steps."""
 
-    def unroll(params, core, inputs, key):
+    def unroll(params, carry, inputs, key):
         belief = inputs.obs[..., 1:2]
         steps, _, _ = belief.shape
-        return core + steps, Features(belief, belief, belief, jnp.zeros(belief.shape[:2]))
+        return carry + steps, Features(belief, belief, belief, jnp.zeros(belief.shape[:2]))
 
     return Agent(
         init=lambda key: {},
-        initial_core=jnp.zeros,
+        initial_carry=jnp.zeros,
         unroll=unroll,
         aux_loss=lambda params, features, label: (jnp.zeros(()), {}),
         belief_log_prob=lambda params, features, label: (
@@ -148,12 +148,12 @@ def learner(batch: int, updates: int, on_policy: bool = False) -> Learner:
         unseen = jnp.full((updates, batch, 6), -1.0)
         return Diary(params, unseen, unseen, jnp.full((updates, 4), -1.0))
 
-    def act(params, core, inputs, key):
-        core, features = agent().unroll(params["agent"], core, inputs, key)
+    def act(params, carry, inputs, key):
+        carry, features = agent().unroll(params["agent"], carry, inputs, key)
         version = jnp.float32(params["version"])
         said = jnp.concatenate([marks(key), version[None]])
         size = inputs.obs.shape[1]
-        return core, jnp.broadcast_to(said, (size, 5)), features.belief[0, :, 0]
+        return carry, jnp.broadcast_to(said, (size, 5)), features.belief[0, :, 0]
 
     def update(state, played, key):
         version = state.params["version"]

@@ -93,8 +93,8 @@ def play(env, agent, learner, teach, seed=0):
         env,
         tasks,
         play_key,
-        lambda core, inputs, key: learner.act(params, core, inputs, key),
-        agent.initial_core(BATCH),
+        lambda carry, inputs, key: learner.act(params, carry, inputs, key),
+        agent.initial_carry(BATCH),
         teach,
     )
 
@@ -105,8 +105,10 @@ def play(env, agent, learner, teach, seed=0):
 class Oracle(NamedTuple):
     """A trained oracle, to learn from."""
 
-    initial_core: Any  # of one meta-episode
-    act: Callable | None  # (core, inputs [1, 1, ...] that end with the label) -> (core, action, _)
+    initial_carry: Any  # of one meta-episode
+    act: (
+        Callable | None
+    )  # (carry, inputs [1, 1, ...] that end with the label) -> (carry, action, _)
     told: str  # the kind of label that it sees
     table: Any = None  # [K, D]: its embeddings of the training tasks
 
@@ -135,14 +137,14 @@ def dense(env: Env, teach: Teacher | None) -> Teacher:
 
 
 def _expert(env: Env, oracle: Oracle) -> Expert:
-    def act(core, key, inputs, state, task):
+    def act(carry, key, inputs, state, task):
         told = problem.make(env, oracle.told)
         inputs = inputs._replace(obs=told.reveal(key, inputs.obs, state, task))
         timed = jax.tree.map(lambda leaf: leaf[None, None], inputs)
-        core, action, _ = oracle.act(core, timed)
-        return core, action[0]
+        carry, action, _ = oracle.act(carry, timed)
+        return carry, action[0]
 
-    return Expert(oracle.initial_core, act, oracle.table)
+    return Expert(oracle.initial_carry, act, oracle.table)
 
 
 def moment(env: Env, obs, **fields) -> AgentInput:
@@ -248,10 +250,10 @@ def batch_of(obs, action, log_prob, reward, terminated=None, h=0.0, dense=None) 
 def toy(
     actor: Callable = lambda weight, obs: obs,
     critic: Callable = lambda weight, obs: jnp.concatenate([obs, obs[..., :1]], axis=-1),
-    price: Callable = lambda weight, obs: jnp.zeros(obs.shape[:2]),
+    penalty: Callable = lambda weight, obs: jnp.zeros(obs.shape[:2]),
     aux: Callable = lambda weight, label: jnp.zeros(()),
     metrics: Callable = lambda label: {},
-    study: Callable | None = None,
+    infer_offline: Callable | None = None,
 ) -> Agent:
     """An agent of one parameter `weight` (which starts at 1), without memory.
 
@@ -259,17 +261,17 @@ def toy(
     an entry wider than the actor's.
     """
 
-    def unroll(params, core, inputs, key):
+    def unroll(params, carry, inputs, key):
         del key
         weight, obs = params["weight"], inputs.obs
-        return core, Features(actor(weight, obs), critic(weight, obs), obs, price(weight, obs))
+        return carry, Features(actor(weight, obs), critic(weight, obs), obs, penalty(weight, obs))
 
     return Agent(
         init=lambda key: {"weight": jnp.ones(())},
-        initial_core=lambda batch: jnp.zeros((batch, 1)),
+        initial_carry=lambda batch: jnp.zeros((batch, 1)),
         unroll=unroll,
         aux_loss=lambda params, features, label: (aux(params["weight"], label), metrics(label)),
-        study=study,
+        infer_offline=infer_offline,
     )
 
 
@@ -337,12 +339,12 @@ def policy(learner, params, spec: EnvSpec, obs) -> np.ndarray:
     Every action must turn up among 256 draws.
     """
     inputs = first_inputs(spec, obs)
-    core = jnp.zeros((len(obs), 1))
+    carry = jnp.zeros((len(obs), 1))
 
     @jax.jit
     @jax.vmap
     def draw(key):
-        _, action, log_prob = learner.act(params, core, inputs, key)
+        _, action, log_prob = learner.act(params, carry, inputs, key)
         return action, log_prob
 
     action, log_prob = map(np.asarray, draw(jax.random.split(jax.random.key(7), 256)))

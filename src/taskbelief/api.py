@@ -33,7 +33,7 @@ from taskbelief.training import TrainState
 from taskbelief.types import (
     AgentInput,
     Array,
-    Core,
+    Carry,
     Env,
     HasLikelihood,
     Key,
@@ -82,14 +82,14 @@ class Trained:
         """The environment that it is evaluated in."""
         return types.at_test(self.trainer.problem.env)
 
-    def initial_core(self, batch: int) -> Core:
+    def initial_carry(self, batch: int) -> Carry:
         """The zero memory of `batch` meta-episodes."""
-        return self.trainer.agent.initial_core(batch)
+        return self.trainer.agent.initial_carry(batch)
 
-    def act(self, core: Core, inputs: AgentInput) -> tuple[Core, Array]:
-        """(core, actions [B, ...]) for inputs [1, B, ...]."""
-        core, action, _ = self.trainer.learner.act(self.params, core, inputs, None)
-        return core, action
+    def act(self, carry: Carry, inputs: AgentInput) -> tuple[Carry, Array]:
+        """(carry, actions [B, ...]) for inputs [1, B, ...]."""
+        carry, action, _ = self.trainer.learner.act(self.params, carry, inputs, None)
+        return carry, action
 
     def evaluate(self) -> dict[str, float]:
         """Scores on the training and the hold-out tasks, named as in a run's metrics.csv; returns
@@ -150,19 +150,19 @@ class Trained:
     def _rollout(self, params: Params, tasks: Task, key: Key) -> Rollout:
         trainer, problem = self.trainer, self.trainer.problem.at_test()
         agent, seen = trainer.agent, problem.seen(trainer.agent.needs)
-        core = agent.initial_core(rollout.batch_size(tasks))
+        carry = agent.initial_carry(rollout.batch_size(tasks))
         played = rollout.collect(
             seen.env,
             tasks,
             key,
-            lambda core, inputs, _: trainer.learner.act(params, core, inputs, None),
-            core,
-            Teacher(lambda memory, key, inputs, state, task: (memory, state)),
+            lambda carry, inputs, _: trainer.learner.act(params, carry, inputs, None),
+            carry,
+            Teacher(lambda carry, key, inputs, state, task: (carry, state)),
         )
         inputs = jax.tree.map(lambda leaf: leaf[:-1], played.inputs)
         belief = None
         if agent.belief_mean is not None:
-            features = agent.unroll(params["agent"], core, inputs, None)[1]
+            features = agent.unroll(params["agent"], carry, inputs, None)[1]
             belief = agent.belief_mean(params["agent"], features)
         known = None
         if problem.label.exact is not None and isinstance(problem.env, HasLikelihood):

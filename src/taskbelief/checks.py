@@ -105,6 +105,15 @@ def _check_walk(env: Env, steps: int) -> tuple[Any, ...]:
     _require(_equal(found, walk(walk_key)), "the same key gives another walk", env)
     obs, state, action, reward, next_obs, terminated = found
     _require(bool(np.all(np.isfinite(next_obs))), "an observation is not finite", env)
+    if spec.obs_range:
+        least, greatest = np.asarray(spec.obs_range, np.float32).T
+        _require(len(least) == spec.obs_dim, "spec.obs_range has another length than obs_dim", env)
+        seen = np.asarray(next_obs)
+        _require(
+            bool(np.all((seen >= least - 1e-4) & (seen <= greatest + 1e-4))),
+            "an observation is outside spec.obs_range",
+            env,
+        )
     low, high = spec.reward_range
     _require(
         bool(np.all((np.asarray(reward) >= low) & (np.asarray(reward) <= high))),
@@ -141,9 +150,9 @@ def _check_capabilities(
         _, log_prior = env.hypotheses(50)
         total = float(np.exp(np.asarray(log_prior, np.float64)).sum())
         _require(abs(total - 1) < 1e-4, f"the prior of its hypotheses sums to {total:.4f}", env)
-        memory = env.initial_memory(task)
-        after, log_likelihood = env.log_likelihood(task, memory, obs, action, reward, next_obs)
-        _same(env, "log_likelihood returns another kind of memory", after, memory)
+        carry = env.initial_carry(task)
+        after, log_likelihood = env.log_likelihood(task, carry, obs, action, reward, next_obs)
+        _same(env, "log_likelihood returns another kind of carry", after, carry)
         _array(env, "log_likelihood", log_likelihood, (), jnp.float32)
         _require(bool(np.isfinite(log_likelihood)), "rules out the true task (log_likelihood)", env)
     if isinstance(env, HasInformativeStart):

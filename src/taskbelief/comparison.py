@@ -42,16 +42,16 @@ def make(
     def compare(params: Params, actor: Params, tasks: Task, key: Key) -> Array:
         play_key, draw_key = jax.random.split(key)
         batch = rollout.batch_size(tasks)
-        core = agent.initial_core(batch)
+        carry = agent.initial_carry(batch)
         played = rollout.collect(
             problem.env,
             tasks,
             play_key,
-            lambda core, inputs, _: learner.act(actor, core, inputs, None),
-            core,
+            lambda carry, inputs, _: learner.act(actor, carry, inputs, None),
+            carry,
         )
         inputs = jax.tree.map(lambda leaf: leaf[:-1], played.inputs)
-        _, features = agent.unroll(params["agent"], core, inputs, None)
+        _, features = agent.unroll(params["agent"], carry, inputs, None)
 
         def one(xs: tuple) -> Array:
             """One meta-episode at a time: beliefs over time are large."""

@@ -52,26 +52,26 @@ def make(
 
     def play(params: Params, tasks: Task, key: Key) -> Evaluation:
         mode_key, sampled_key = jax.random.split(key)
-        core = agent.initial_core(rollout.batch_size(tasks))
+        carry = agent.initial_carry(rollout.batch_size(tasks))
         trajectory = rollout.collect(
             env,
             tasks,
             mode_key,
-            lambda core, inputs, _: learner.act(params, core, inputs, None),
-            core,
+            lambda carry, inputs, _: learner.act(params, carry, inputs, None),
+            carry,
             teach,
         )
         sampled = rollout.collect(
             env,
             tasks,
             sampled_key,
-            lambda core, inputs, key: learner.act(params, core, inputs, key),
-            core,
+            lambda carry, inputs, key: learner.act(params, carry, inputs, key),
+            carry,
         )
         label_nll = None
         if agent.belief_log_prob is not None:
             inputs = jax.tree.map(lambda leaf: leaf[:-1], trajectory.inputs)
-            _, features = agent.unroll(params["agent"], core, inputs, None)
+            _, features = agent.unroll(params["agent"], carry, inputs, None)
             label_nll = -agent.belief_log_prob(params["agent"], features, trajectory.label)
         return Evaluation(
             jnp.sum(trajectory.reward, axis=0),
@@ -88,8 +88,10 @@ def make(
 
         def chunk(xs: tuple[Array, Key]) -> Evaluation:
             index, key = xs
-            shared = mesh if mesh is not None and width % mesh.size == 0 else None
-            return play(params, parallel.deal(rollout.take(tasks, index), shared, 0), key)
+            part = rollout.take(tasks, index)
+            if mesh is not None and width % mesh.size == 0:
+                part = parallel.shard(part, mesh, 0)
+            return play(params, part, key)
 
         played = jax.lax.map(chunk, (index, jax.random.split(key, chunks)))
         return jax.tree.map(
@@ -150,12 +152,17 @@ def calibration(
         return None
 
     def calibrate(params: Params, tasks: Task, key: Key) -> Tally:
-        core = agent.initial_core(rollout.batch_size(tasks))
+        carry = agent.initial_carry(rollout.batch_size(tasks))
         played = rollout.collect(
-            env, tasks, key, lambda core, now, _: learner.act(params, core, now, None), core, teach
+            env,
+            tasks,
+            key,
+            lambda carry, now, _: learner.act(params, carry, now, None),
+            carry,
+            teach,
         )
         inputs = jax.tree.map(lambda leaf: leaf[:-1], played.inputs)
-        _, features = agent.unroll(params["agent"], core, inputs, None)
+        _, features = agent.unroll(params["agent"], carry, inputs, None)
         if cdf is not None:
             return tally_numbers(cdf(params["agent"], features, played.label))
         return tally_classes(mean(params["agent"], features), played.label.h)

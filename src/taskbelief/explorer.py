@@ -105,9 +105,9 @@ def gittins(env: Env) -> Scripted:
     Raises:
       ValueError: the environment's posterior is not one of independent Bernoulli arms.
     """
-    exact = posterior.make(env)
-    if exact.tasks is not None:
+    if not isinstance(env, HasIndependentArms):
         raise ValueError("gittins: needs independent Bernoulli arms, as bandit has")
+    exact = posterior.make(env)
     horizon = env.spec.task_steps
     index = jnp.asarray(gittins_index(horizon))
 

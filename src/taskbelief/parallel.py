@@ -1,4 +1,4 @@
-"""Where arrays live: meta-episodes are dealt out to devices, parameters are on all of them.
+"""Placement of arrays: meta-episodes are sharded over devices, parameters are replicated.
 
 One mesh, of all devices that take part, of however many hosts. Each device plays its own
 meta-episodes, keeps them in a ring of its own, and computes the losses of its own part of each
@@ -22,36 +22,34 @@ Tree = TypeVar("Tree")
 
 
 def usual_parts() -> int:
-    """Into how many parts to deal work out where nobody says: one for each device; on the CPU of
+    """Number of parts that work is divided into by default: one for each device; on the CPU of
     a single process always the same, because numbers depend on it."""
     alone = jax.process_count() == 1 and jax.default_backend() == "cpu"
     return _CPU_PARTS if alone else jax.device_count()
 
 
 def mesh(devices: Sequence[jax.Device], parts: int) -> Mesh:
-    """Of the most devices among which `parts` equal parts can be dealt out evenly."""
+    """Mesh of the largest number of devices that divides `parts`."""
     num = max(n for n in range(1, len(devices) + 1) if parts % n == 0)
     return Mesh(np.asarray(devices[:num]), (_ROWS,))
 
 
-def dealt(on: Mesh, axis: int) -> NamedSharding:
-    """An equal part of `axis` on each device."""
+def sharded(on: Mesh, axis: int) -> NamedSharding:
+    """Sharding with an equal part of `axis` on each device."""
     return NamedSharding(on, PartitionSpec(*[None] * axis, _ROWS))
 
 
-def everywhere(on: Mesh) -> NamedSharding:
-    """All of it on each device."""
+def replicated(on: Mesh) -> NamedSharding:
+    """Sharding with a whole copy on each device."""
     return NamedSharding(on, PartitionSpec())
 
 
-def deal(tree: Tree, on: Mesh | None, axis: int) -> Tree:
-    """`tree`, under jit, with `axis` of each leaf divided among the devices; None: as it is."""
-    if on is None:
-        return tree
-    return jax.lax.with_sharding_constraint(tree, dealt(on, axis))
+def shard(tree: Tree, on: Mesh, axis: int) -> Tree:
+    """`tree`, under jit, with `axis` of each leaf divided among the devices."""
+    return jax.lax.with_sharding_constraint(tree, sharded(on, axis))
 
 
-def placed(shapes: Any, shardings: Any) -> Any:
+def with_shardings(shapes: Any, shardings: Any) -> Any:
     """Shapes and types with the sharding of each leaf."""
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),

@@ -99,7 +99,7 @@ class Problem:
         is told it, and the dense reward if there is one; None: nothing."""
         if not (labels or task or self.dense):
             return None
-        silent = Teacher(lambda memory, *_: (memory, ()))
+        silent = Teacher(lambda carry, *_: (carry, ()))
         teach = (self.label.teacher if labels else silent)._replace(task=task)
         if not self.dense:
             return teach
@@ -109,27 +109,8 @@ class Problem:
         return teach._replace(reward=lambda next_obs, task: env.dense_reward(next_obs[:size], task))
 
     def privileged(self) -> Privileged:
-        """The hidden task as networks read it: its description, and what to head for where that
-        is of another family."""
-        env, spec = self.env, self.spec
-        head, goal_head = heads.label_head(spec.task), heads.label_head(spec.goal)
-        goal = types.goal(env) if spec.goal != spec.task else None
-
-        def one(obs: Array, task: Task) -> Array:
-            obs = obs[: spec.obs_dim]
-            parts = [head.embed(env.describe(task), obs)]
-            if goal is not None:
-                parts.append(goal_head.embed(goal(obs, task), obs))
-            return jnp.concatenate(parts)
-
-        def read(obs: Array, task: Task) -> Array:
-            batched = one
-            for _ in range(obs.ndim - 1):
-                batched = jax.vmap(batched)
-            return batched(obs, task)
-
-        size = head.embed_dim + (0 if goal is None else goal_head.embed_dim)
-        return Privileged(size, read)
+        """The hidden task as privileged critics read it."""
+        return heads.privileged(self.env)
 
 
 def make(
@@ -153,7 +134,7 @@ class _Revealed:
     def spec(self) -> EnvSpec:
         spec = self.problem.spec
         told = heads.label_head(self.problem.label.spec).embed_dim
-        return replace(spec, obs_dim=spec.obs_dim + told)
+        return replace(spec, obs_dim=spec.obs_dim + told, obs_range=())
 
     def sample_task(self, key: Key) -> Task:
         return self.problem.env.sample_task(key)

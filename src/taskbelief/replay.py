@@ -1,6 +1,6 @@
 """Whole meta-episodes on the device: rings of rows, sampled uniformly.
 
-A row is one meta-episode, so that every unroll starts from the zero core. The memory is one ring,
+A row is one meta-episode, so that every unroll starts from the zero carry. A replay is one ring,
 or several of equal size that share what comes in and give equal shares to each sample, so
 that each can live, and be read, on a device of its own.
 """

@@ -1,7 +1,7 @@
-"""Meta-episodes: whole tasks played from the zero core, side by side, in one scan.
+"""Meta-episodes: whole tasks played from the zero carry, side by side, in one scan.
 
 The loop holds the task. Within a meta-episode the state is reset whenever an episode ends,
-by itself or out of time; the task and the agent's core go on.
+by itself or out of time; the task and the agent's carry go on.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 from taskbelief.types import (
     AgentInput,
     Array,
+    Carry,
     Continuous,
-    Core,
     Env,
     EnvSpec,
     HasExpert,
@@ -30,16 +30,16 @@ from taskbelief.types import (
     Trajectory,
 )
 
-# (core, inputs [1, B, ...], key) -> (core, action [B, ...], log_prob [B])
-Act = Callable[[Core, AgentInput, Key], tuple[Core, Array, Array]]
+# (carry, inputs [1, B, ...], key) -> (carry, action [B, ...], log_prob [B])
+Act = Callable[[Carry, AgentInput, Key], tuple[Carry, Array, Array]]
 
 
 class Scripted(NamedTuple):
     """A reference policy, unbatched; may look at state and task (the expert does)."""
 
-    init: Callable[[Array], Any]  # (first observation) -> memory
-    act: Callable[[Any, Key, State, Task], Array]  # (memory, key, state, task) -> action
-    # (memory, obs, action, reward, next_obs) -> memory
+    init: Callable[[Array], Any]  # (first observation) -> carry
+    act: Callable[[Any, Key, State, Task], Array]  # (carry, key, state, task) -> action
+    # (carry, obs, action, reward, next_obs) -> carry
     observe: Callable[[Any, Array, Array, Array, Array], Any]
 
 
@@ -60,13 +60,13 @@ def no_action(spec: EnvSpec, batch: int) -> Array:
     return jnp.zeros(batch, jnp.int32)
 
 
-# (memory, inputs [1, B, ...], state [B, ...], key) -> (memory, action [B, ...], log_prob [B])
+# (carry, inputs [1, B, ...], state [B, ...], key) -> (carry, action [B, ...], log_prob [B])
 Select = Callable[[Any, AgentInput, State, Key], tuple[Any, Array, Array]]
 
 
 class _Loop(NamedTuple):
-    memory: Any
-    lesson: Any  # the teacher's memory
+    carry: Any
+    taught: Any  # the teacher's carry
     state: State  # [B, ...]
     inputs: AgentInput  # [1, B, ...]
 
@@ -85,7 +85,7 @@ def _begin(
     env: Env,
     tasks: Task,
     key: Key,
-    memory: Any,
+    carry: Any,
     teach: Teacher | None,
     start: Callable[[Array], Any] | None = None,
 ) -> tuple[_Loop, _Keys]:
@@ -104,9 +104,9 @@ def _begin(
         reached=obs if resets else None,
     )
     if start is not None:
-        memory = jax.vmap(start)(obs)
-    lesson = () if teach is None else jax.vmap(teach.init)(obs)
-    loop = _Loop(memory, lesson, state, _add_time(first))
+        carry = jax.vmap(start)(obs)
+    taught = () if teach is None else jax.vmap(teach.init)(obs)
+    loop = _Loop(carry, taught, state, _add_time(first))
     steps = jnp.arange(spec.task_steps)
     act_keys = jax.random.split(act_key, spec.task_steps)
     # all keys before the loop: making one takes as many operations as making thousands
@@ -129,19 +129,19 @@ def _advance(
     """One step of B meta-episodes: (the loop after it, what is recorded of it)."""
     spec, batch = env.spec, batch_size(tasks)
     resets = spec.episodes_per_task > 1 or spec.terminates
-    memory, action, log_prob = select(loop.memory, loop.inputs, loop.state, keys.act)
-    lesson, h = loop.lesson, ()
+    carry, action, log_prob = select(loop.carry, loop.inputs, loop.state, keys.act)
+    taught, h = loop.taught, ()
     if teach is not None:
         seen = jax.tree.map(lambda leaf: leaf[0], loop.inputs)
-        lesson, h = jax.vmap(teach.label)(lesson, keys.label, seen, loop.state, tasks)
+        taught, h = jax.vmap(teach.label)(taught, keys.label, seen, loop.state, tasks)
     obs, state, reward, terminated = jax.vmap(env.step)(keys.env, loop.state, action, tasks)
     dense = None
     if teach is not None and teach.reward is not None:
         dense = jax.vmap(teach.reward)(obs, tasks)
     if observe is not None:
-        memory = observe(memory, loop.inputs.obs[0], action, reward, obs)
+        carry = observe(carry, loop.inputs.obs[0], action, reward, obs)
     if teach is not None:
-        lesson = jax.vmap(teach.observe)(lesson, loop.inputs.obs[0], action, reward, obs)
+        taught = jax.vmap(teach.observe)(taught, loop.inputs.obs[0], action, reward, obs)
 
     elapsed = loop.inputs.elapsed[0] + 1
     task_end = keys.step == spec.task_steps - 1
@@ -173,7 +173,7 @@ def _advance(
         jnp.broadcast_to(task_end, (batch,)),
         Label(h, dense, tasks if teach is not None and teach.task else None),
     )
-    return _Loop(memory, lesson, state, _add_time(inputs)), record
+    return _Loop(carry, taught, state, _add_time(inputs)), record
 
 
 def _recorded(loop: _Loop, record: Any) -> Trajectory:
@@ -189,14 +189,14 @@ def _play(
     env: Env,
     tasks: Task,
     key: Key,
-    memory: Any,
+    carry: Any,
     select: Select,
     teach: Teacher | None,
     start: Callable[[Array], Any] | None = None,
     observe: Callable[..., Any] | None = None,
 ) -> Trajectory:
     """The one loop. `select` sees the state, so only this module's wrappers may give it."""
-    loop, keys = _begin(env, tasks, key, memory, teach, start)
+    loop, keys = _begin(env, tasks, key, carry, teach, start)
     return _recorded(
         *jax.lax.scan(
             lambda loop, now: _advance(env, tasks, loop, now, select, teach, observe), loop, keys
@@ -209,7 +209,7 @@ def collect(
     tasks: Task,
     key: Key,
     act: Act,
-    core: Core,
+    carry: Carry,
     teach: Teacher | None = None,
 ) -> Trajectory:
     """Plays one meta-episode on each of B tasks with an agent.
@@ -219,15 +219,15 @@ def collect(
       tasks: [B, ...], one for each meta-episode.
       key: consumed.
       act: the agent with its parameters; sees `AgentInput` and nothing else.
-      core: the zero core, [B, ...].
+      carry: the zero carry, [B, ...].
       teach: labels each step, for the trajectory alone; None: labels are empty.
     """
 
-    def select(core: Core, inputs: AgentInput, state: State, key: Key):
+    def select(carry: Carry, inputs: AgentInput, state: State, key: Key):
         del state
-        return act(core, inputs, key)
+        return act(carry, inputs, key)
 
-    return _play(env, tasks, key, core, select, teach)
+    return _play(env, tasks, key, carry, select, teach)
 
 
 @functools.lru_cache(maxsize=16)
@@ -239,25 +239,25 @@ def _from_python(env: Env) -> tuple[Callable, Callable]:
 
     def advance(tasks: Task, loop: _Loop, keys: _Keys, t: Array, chosen: tuple) -> Any:
         now = jax.tree.map(lambda leaf: leaf[t], keys)
-        return _advance(env, tasks, loop, now, lambda memory, *_: (memory, *chosen), None)
+        return _advance(env, tasks, loop, now, lambda carry, *_: (carry, *chosen), None)
 
     return jax.jit(begin), jax.jit(advance)
 
 
 def collect_from_python(
-    env: Env, tasks: Task, key: Key, act: Callable[[Any, AgentInput, Key], Any], memory: Any
+    env: Env, tasks: Task, key: Key, act: Callable[[Any, AgentInput, Key], Any], carry: Any
 ) -> Trajectory:
     """As `collect`, of the same chance, for an `act` that JAX cannot compile.
 
     Args:
-      act: (memory, inputs [1, B, ...] as NumPy arrays, key) -> (memory, action [B, ...], log_prob).
-      memory: whatever `act` is to be given first.
+      act: (carry, inputs [1, B, ...] as NumPy arrays, key) -> (carry, action [B, ...], log_prob).
+      carry: whatever `act` is to be given first.
     """
     begin, advance = _from_python(env)
     loop, keys = begin(tasks, key)
     records = []
     for t in range(env.spec.task_steps):
-        memory, *chosen = act(memory, jax.tree.map(np.asarray, loop.inputs), keys.act[t])
+        carry, *chosen = act(carry, jax.tree.map(np.asarray, loop.inputs), keys.act[t])
         loop, record = advance(tasks, loop, keys, np.int32(t), tuple(chosen))
         records.append(record)
     return _recorded(loop, jax.tree.map(lambda *leaves: jnp.stack(leaves), *records))
@@ -267,10 +267,10 @@ def collect_scripted(env: Env, tasks: Task, key: Key, policy: Scripted) -> Traje
     """Plays one meta-episode on each of B tasks with a reference policy."""
     batch = batch_size(tasks)
 
-    def select(memory: Any, inputs: AgentInput, state: State, key: Key):
+    def select(carry: Any, inputs: AgentInput, state: State, key: Key):
         del inputs
         keys = jax.random.split(key, batch)
-        return memory, jax.vmap(policy.act)(memory, keys, state, tasks), jnp.zeros(batch)
+        return carry, jax.vmap(policy.act)(carry, keys, state, tasks), jnp.zeros(batch)
 
     return _play(env, tasks, key, (), select, None, policy.init, jax.vmap(policy.observe))
 
@@ -279,8 +279,8 @@ def memoryless(act: Callable[[Key, State, Task], Array]) -> Scripted:
     """A reference policy that forgets: (key, state, task) -> action."""
     return Scripted(
         init=lambda obs: (),
-        act=lambda memory, key, state, task: act(key, state, task),
-        observe=lambda memory, obs, action, reward, next_obs: memory,
+        act=lambda carry, key, state, task: act(key, state, task),
+        observe=lambda carry, obs, action, reward, next_obs: carry,
     )
 
 

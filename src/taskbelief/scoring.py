@@ -76,21 +76,21 @@ def score(
           "gittins", which is nearly Bayes-optimal;
         - an agent of this library: `taskbelief.load(...)`, with the environment it knows;
         - (init, step), two functions that JAX can compile, over a batch:
-          `init(B) -> memory`, `step(memory, obs [B, D], key) -> (memory, actions)`, or
-          `(memory, actions, belief)`; with `compiled=False` they are called from Python
+          `init(B) -> carry`, `step(carry, obs [B, D], key) -> (carry, actions)`, or
+          `(carry, actions, belief)`; with `compiled=False` they are called from Python
           with NumPy observations;
         - a model with Stable-Baselines3's
           `predict(obs, state, episode_start, deterministic) -> (actions, state)`; the episode
-          is the whole meta-episode, so a recurrent model keeps its memory within a task;
+          is the whole meta-episode, so a recurrent model keeps its state within a task;
         - a function `obs [B, D] -> actions`, called from Python with NumPy arrays.
         A PyTorch module becomes one of these by a wrapper of three lines:
 
-            def step(memory, obs, key):
-                logits, memory = net(torch.as_tensor(obs), memory)
-                return memory, logits.argmax(-1).numpy()
+            def step(carry, obs, key):
+                logits, carry = net(torch.as_tensor(obs), carry)
+                return carry, logits.argmax(-1).numpy()
             taskbelief.score((lambda num: None, step), "bandit", compiled=False)
 
-      env: a name or an environment; None: the agent's own.
+      env: a name, an environment, or an adapter's environment; None: the agent's own.
       tasks: "holdout", "train", "all" (drawn from p(w)), or tasks [K, ...].
       num: at most so many tasks of a set; None: 1000, or as many as the agent's evaluations take.
       seed: of all that is random; the references are played with the same.
@@ -118,7 +118,7 @@ def score(
     _check(num, "num")
     _check(batch, "batch")
     if isinstance(policy, Scored):
-        if env is not None and types.at_test(registry.make(env, **settings)) != policy.env:
+        if env is not None and types.at_test(_made(env, settings)) != policy.env:
             raise ValueError("env: an agent of this library knows its own, so leave it out")
         return policy.card(tasks, num, seed)
     if env is None:
@@ -168,6 +168,7 @@ def _check(value: Any, name: str) -> None:
 
 
 def _made(env: Any, settings: Mapping[str, Any]) -> Env:
+    env = env if isinstance(env, str) else posterior.inside(env)
     if not isinstance(env, str) and not hasattr(env, "task_set"):
         raise ValueError(f"env: must be a name or an environment, not {type(env).__name__}")
     return registry.make(env, **settings)
@@ -283,30 +284,30 @@ def _outsider(env: Env, policy: Any, compiled: bool, history: bool) -> tuple[str
         called = getattr(step, "__name__", "policy").strip("<>")
         return called, _pair(env, init, step, compiled, history)
     if callable(getattr(policy, "predict", None)):
-        return type(policy).__name__, _pair(env, _no_memory, _predicts(policy), False, history)
+        return type(policy).__name__, _pair(env, _no_carry, _predicts(policy), False, history)
     if callable(policy) and not isinstance(policy, type):
         called = getattr(policy, "__name__", type(policy).__name__).strip("<>")
 
-        def step(memory: Any, obs: np.ndarray, key: Key) -> tuple[Any, Any]:
-            return memory, policy(obs)
+        def step(carry: Any, obs: np.ndarray, key: Key) -> tuple[Any, Any]:
+            return carry, policy(obs)
 
-        return called, _pair(env, _no_memory, step, False, history)
+        return called, _pair(env, _no_carry, step, False, history)
     raise ValueError(
         "policy: must be a name, (init, step), a model with predict, a function of observations or"
         f" an agent of this library, not {type(policy).__name__}"
     )
 
 
-def _no_memory(num: int) -> None:
+def _no_carry(num: int) -> None:
     return None
 
 
 def _predicts(model: Any) -> Callable:
     """`step` of a model with SB3's `predict`, whose episode is the meta-episode."""
 
-    def step(memory: Any, obs: np.ndarray, key: Key) -> tuple[Any, Any]:
-        begun = np.full(len(obs), memory is None)
-        state = None if memory is None else memory[0]
+    def step(carry: Any, obs: np.ndarray, key: Key) -> tuple[Any, Any]:
+        begun = np.full(len(obs), carry is None)
+        state = None if carry is None else carry[0]
         actions, state = model.predict(obs, state=state, episode_start=begun, deterministic=True)
         return (state,), actions
 
@@ -316,46 +317,46 @@ def _predicts(model: Any) -> Callable:
 def _pair(env: Env, init: Callable, step: Callable, compiled: bool, history: bool) -> Collect:
     spec = env.spec
 
-    def act(memory: Any, inputs: AgentInput, key: Key) -> tuple[Any, Any, Any]:
+    def act(carry: Any, inputs: AgentInput, key: Key) -> tuple[Any, Any, Any]:
         now = jax.tree.map(lambda leaf: leaf[0], inputs)
         obs = view.observe(spec, now) if history else now.obs
-        found = step(memory, obs if compiled else np.asarray(obs), key)
+        found = step(carry, obs if compiled else np.asarray(obs), key)
         if not isinstance(found, tuple) or len(found) not in (2, 3):
             said = f"{len(found)} values" if isinstance(found, tuple) else type(found).__name__
             raise ValueError(
-                f"step: must return (memory, actions) or (memory, actions, belief), not {said}"
+                f"step: must return (carry, actions) or (carry, actions, belief), not {said}"
             )
-        memory, actions, *belief = found
+        carry, actions, *belief = found
         actions = _actions(env, actions, len(obs))
-        return memory, actions, _belief(env, belief[0], len(obs)) if belief else ()
+        return carry, actions, _belief(env, belief[0], len(obs)) if belief else ()
 
     def by_jax(tasks: Task, key: Key) -> Trajectory:
-        memory = jax.tree.map(jnp.asarray, init(rollout.batch_size(tasks)))
-        return rollout.collect(env, tasks, key, _steady(act, memory), memory)
+        carry = jax.tree.map(jnp.asarray, init(rollout.batch_size(tasks)))
+        return rollout.collect(env, tasks, key, _steady(act, carry), carry)
 
     def by_python(tasks: Task, key: Key) -> Trajectory:
-        memory = init(rollout.batch_size(tasks))
-        return rollout.collect_from_python(env, tasks, key, act, memory)
+        carry = init(rollout.batch_size(tasks))
+        return rollout.collect_from_python(env, tasks, key, act, carry)
 
     return jax.jit(by_jax) if compiled else by_python
 
 
-def _steady(act: Callable, memory: Any) -> Callable:
-    """Refuses a step that changes the form of its memory, before JAX does."""
-    form = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype.name), memory)
+def _steady(act: Callable, carry: Any) -> Callable:
+    """Refuses a step that changes the form of its carry, before JAX does."""
+    form = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype.name), carry)
 
-    def steady(memory: Any, inputs: AgentInput, key: Key) -> tuple[Any, Any, Any]:
+    def steady(carry: Any, inputs: AgentInput, key: Key) -> tuple[Any, Any, Any]:
         try:
-            memory, actions, belief = act(memory, inputs, key)
+            carry, actions, belief = act(carry, inputs, key)
         except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
             raise ValueError(
                 "step: JAX cannot compile it; compiled=False calls it from Python"
             ) from error
-        memory = jax.tree.map(jnp.asarray, memory)
-        found = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype.name), memory)
+        carry = jax.tree.map(jnp.asarray, carry)
+        found = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype.name), carry)
         if found != form:
-            raise ValueError(f"step: its memory has another form than init's: {found}, not {form}")
-        return memory, actions, belief
+            raise ValueError(f"step: the carry has another form than init's: {found}, not {form}")
+        return carry, actions, belief
 
     return steady
 

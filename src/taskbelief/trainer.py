@@ -1,15 +1,21 @@
 """One trainer: a problem, an agent and a learner, joined. Pure functions, to be jitted.
 
-The way of a training batch, from `Trainer.step` to the gradient:
+The way of a training batch, from `Trainer.step` to the gradient and back, passes twelve files:
 
-1. training.py: one iteration draws training tasks, and
-2. rollout.py plays a meta-episode on each: the environment (envs/) answers to
-   `learner.act`, the label's teacher (labels/) labels each step.
-3. replay.py keeps the meta-episodes and gives some back.
-4. learners/: `learner.update` takes the gradient of its loss: targets (returns.py), values and
-   policies (networks/heads.py) of the features that
-5. agents/: `agent.unroll` makes of the history (networks/cores.py), the same function as when
-   acting; `agent.aux_loss` is the label's part of the loss.
+1. training.py draws training tasks, and
+2. rollout.py plays a meta-episode on each: the environment (3. envs/) answers the actions of
+   `learner.act`, and the teacher (4. labels/) produces the label of each step; 5. types.py
+   holds the trajectory.
+6. replay.py keeps the meta-episodes and returns a sample of them.
+7. learners/: `learner.update` takes the gradient of its loss, with policies and values
+8. networks/heads.py, of features that
+9. agents/: `agent.unroll` computes from the history, as it does when acting, with the parts
+10. agents/_history.py: inputs, trunk and label's head, made of
+11. networks/cores.py and
+12. networks/__init__.py. `agent.aux_loss` is the label's part of the loss.
+
+A label that is drawn from the exact posterior adds posterior.py, and a mesh of several devices
+adds parallel.py. tests/test_way.py lists the files of one step.
 """
 
 from __future__ import annotations
@@ -29,7 +35,7 @@ from taskbelief.types import (
     Agent,
     AgentInput,
     Array,
-    Core,
+    Carry,
     Key,
     Learner,
     Metrics,
@@ -88,8 +94,8 @@ def make(
             seen_at_test,
             tasks,
             key,
-            lambda core, inputs, _: learner.act(params, core, inputs, None),
-            agent.initial_core(rollout.batch_size(tasks)),
+            lambda carry, inputs, _: learner.act(params, carry, inputs, None),
+            agent.initial_carry(rollout.batch_size(tasks)),
         )
 
     return Trainer(
@@ -136,12 +142,12 @@ def expert(trained: Trainer, params: Params) -> Expert:
         raise ValueError("an expert has to be an oracle: an agent that is told the label")
 
     def act(
-        core: Core, key: Key, inputs: AgentInput, state: State, task: Task
-    ) -> tuple[Core, Array]:
+        carry: Carry, key: Key, inputs: AgentInput, state: State, task: Task
+    ) -> tuple[Carry, Array]:
         inputs = inputs._replace(obs=problem.reveal(key, inputs.obs, state, task))
         timed = jax.tree.map(lambda leaf: leaf[None, None], inputs)
-        core, action, _ = trained.learner.act(params, core, timed, None)
-        return core, action[0]
+        carry, action, _ = trained.learner.act(params, carry, timed, None)
+        return carry, action[0]
 
     table = None if agent.table is None else agent.table(params["agent"])
-    return Expert(agent.initial_core(1), act, table)
+    return Expert(agent.initial_carry(1), act, table)

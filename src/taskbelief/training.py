@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from taskbelief import replay, rollout
-from taskbelief.parallel import deal, dealt, everywhere
+from taskbelief import parallel, replay, rollout
 from taskbelief.replay import Replay
 from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics, Teacher, Trajectory
 
@@ -73,26 +72,30 @@ def make(
         if getattr(config, name) % config.shards:
             raise ValueError(
                 f"train.{name} {getattr(config, name)}: must be a multiple of train.shards"
-                f" {config.shards}, the parts that are dealt out to devices"
+                f" {config.shards}, the parts that are divided among devices"
             )
     tasks = env.task_set("train")
     num_tasks = rollout.batch_size(tasks)
+
+    def divide(tree: Any, axis: int) -> Any:
+        """`axis` of each leaf, divided among the devices of the mesh."""
+        return tree if mesh is None else parallel.shard(tree, mesh, axis)
 
     def collect(params: object, key: Key) -> Trajectory:
         task_key, play_key = jax.random.split(key)
         index = jax.random.randint(task_key, (config.envs,), 0, num_tasks)
         played = rollout.collect(
             env,
-            deal(rollout.take(tasks, index), mesh, 0),
+            divide(rollout.take(tasks, index), 0),
             play_key,
-            lambda core, inputs, key: learner.act(params, core, inputs, key),
-            deal(agent.initial_core(config.envs), mesh, 0),
+            lambda carry, inputs, key: learner.act(params, carry, inputs, key),
+            divide(agent.initial_carry(config.envs), 0),
             teach,
         )
-        return deal(played, mesh, 1)
+        return divide(played, 1)
 
-    def remember(memory: Replay) -> Replay:
-        return memory._replace(rows=deal(memory.rows, mesh, 0))
+    def remember(buffer: Replay) -> Replay:
+        return buffer._replace(rows=divide(buffer.rows, 0))
 
     def init(key: Key) -> TrainState:
         learner_key, warm_key, key = jax.random.split(key, 3)
@@ -101,15 +104,15 @@ def make(
             zero = jnp.zeros((), jnp.int32)
             return TrainState(state, None, key, zero, jnp.zeros_like(zero))
         example = jax.eval_shape(collect, state.params, warm_key)
-        memory = remember(replay.init(config.replay_rows, example, config.shards))
+        buffer = remember(replay.init(config.replay_rows, example, config.shards))
 
-        def fill(memory: Replay, key: Key) -> tuple[Replay, None]:
-            return remember(replay.add(memory, collect(state.params, key))), None
+        def fill(buffer: Replay, key: Key) -> tuple[Replay, None]:
+            return remember(replay.add(buffer, collect(state.params, key))), None
 
-        memory, _ = jax.lax.scan(fill, memory, jax.random.split(warm_key, config.warmup))
+        buffer, _ = jax.lax.scan(fill, buffer, jax.random.split(warm_key, config.warmup))
         steps = config.warmup * config.envs * env.spec.task_steps
         return TrainState(
-            state, memory, key, jnp.zeros((), jnp.int32), jnp.asarray(steps, jnp.int32)
+            state, buffer, key, jnp.zeros((), jnp.int32), jnp.asarray(steps, jnp.int32)
         )
 
     def step(state: TrainState) -> tuple[TrainState, Metrics]:
@@ -117,18 +120,18 @@ def make(
         batch = collect(state.learner.params, collect_key)
         if state.replay is None:
             learner_state, metrics = learner.update(state.learner, batch, learn_key)
-            memory = None
+            buffer = None
         else:
-            memory = remember(replay.add(state.replay, batch))
-            learner_state, metrics = learn_off_policy(state.learner, memory, learn_key)
+            buffer = remember(replay.add(state.replay, batch))
+            learner_state, metrics = learn_off_policy(state.learner, buffer, learn_key)
         metrics["return"] = jnp.mean(jnp.sum(batch.reward, axis=0))
         env_steps = state.env_steps + batch.reward.size
-        return TrainState(learner_state, memory, key, state.iteration + 1, env_steps), metrics
+        return TrainState(learner_state, buffer, key, state.iteration + 1, env_steps), metrics
 
-    def learn_off_policy(state: Any, memory: Replay, key: Key) -> tuple[Any, Metrics]:
+    def learn_off_policy(state: Any, buffer: Replay, key: Key) -> tuple[Any, Metrics]:
         def learn(learner_state: object, key: Key) -> tuple[object, Metrics]:
             sample_key, update_key = jax.random.split(key)
-            rows = deal(replay.sample(memory, sample_key, config.batch), mesh, 1)
+            rows = divide(replay.sample(buffer, sample_key, config.batch), 1)
             return learner.update(learner_state, rows, update_key)
 
         state, metrics = jax.lax.scan(learn, state, jax.random.split(key, config.updates))
@@ -139,10 +142,10 @@ def make(
 
 def shardings(state: TrainState, mesh: Mesh, axis: int = 0) -> TrainState:
     """Where each leaf of a training state lives: the rings of the replay, which are its axis
-    `axis`, dealt out; the rest on all devices."""
-    everything: TrainState = jax.tree.map(lambda _: everywhere(mesh), state)
+    `axis`, sharded; the rest replicated."""
+    shared: TrainState = jax.tree.map(lambda _: parallel.replicated(mesh), state)
     if state.replay is None:
-        return everything
-    rows = jax.tree.map(lambda _: dealt(mesh, axis), state.replay.rows)
-    assert everything.replay is not None
-    return everything._replace(replay=everything.replay._replace(rows=rows))
+        return shared
+    rows = jax.tree.map(lambda _: parallel.sharded(mesh, axis), state.replay.rows)
+    assert shared.replay is not None
+    return shared._replace(replay=shared.replay._replace(rows=rows))

@@ -15,7 +15,7 @@ import jax
 Array: TypeAlias = jax.Array
 Key: TypeAlias = jax.Array  # a new-style key from jax.random.key, used once
 Params: TypeAlias = Any  # a pytree of arrays
-Core: TypeAlias = Any  # the memory of an agent, a pytree of [B, ...]
+Carry: TypeAlias = Any  # what an agent carries from step to step, a pytree of [B, ...]
 State: TypeAlias = Any  # the state x of an environment, its own NamedTuple
 Task: TypeAlias = Any  # the task w, an environment's own NamedTuple
 Metrics: TypeAlias = dict[str, Array]
@@ -96,6 +96,8 @@ class EnvSpec:
     goal: LabelSpec = None  # type: ignore[assignment]  # the family of goals; None: the task's
     reward_range: tuple[float, float] = (0.0, 1.0)
     terminates: bool = False  # episodes may end before their time
+    # the least and the greatest of each entry of an observation; (): it has no bounds
+    obs_range: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.goal is None:
@@ -180,14 +182,14 @@ class HasExpert(HasGoal, Protocol):
 class HasLikelihood(Env, Protocol):
     """Has an exact posterior over tasks."""
 
-    def initial_memory(self, task: Task) -> Any:
+    def initial_carry(self, task: Task) -> Any:
         """What a hypothesis carries along a history (its own pytree), before step 0."""
         ...
 
     def log_likelihood(
-        self, task: Task, memory: Any, obs: Array, action: Array, reward: Array, next_obs: Array
+        self, task: Task, carry: Any, obs: Array, action: Array, reward: Array, next_obs: Array
     ) -> tuple[Any, Array]:
-        """(memory', log P(r, x' | x, a, w)) up to a constant that all tasks share.
+        """(carry', log P(r, x' | x, a, w)) up to a constant that all tasks share.
 
         Sees only what an agent sees; the factor of the exact posterior.
         """
@@ -258,8 +260,8 @@ class AgentInput(NamedTuple):
     obs: Array  # [T, B, obs_dim]
     prev_action: Array  # [T, B, num] or [T, B]
     prev_reward: Array  # [T, B]
-    episode_start: Array  # [T, B] bool: the state was reset, the task and the core go on
-    task_start: Array  # [T, B] bool: a new task; the core is zeroed
+    episode_start: Array  # [T, B] bool: the state was reset, the task and the carry go on
+    task_start: Array  # [T, B] bool: a new task; the carry is zeroed
     elapsed: Array  # [T, B] int32: steps since the episode began
     # [T, B, obs_dim]: the observation that the last action led to, which a reset replaces in
     # `obs`; None where no reset happens within a task, so that it would equal `obs`
@@ -277,11 +279,11 @@ class Label(NamedTuple):
 class Teacher(NamedTuple):
     """Produces the label at each step, unbatched. It may follow the history."""
 
-    # (memory, key, inputs, state, task) -> (memory, h)
+    # (carry, key, inputs, state, task) -> (carry, h)
     label: Callable[[Any, Key, AgentInput, State, Task], tuple[Any, Array]]
-    init: Callable[[Array], Any] = lambda obs: ()  # (first observation) -> memory
-    # (memory, obs, action, reward, next_obs) -> memory
-    observe: Callable[..., Any] = lambda memory, *_: memory
+    init: Callable[[Array], Any] = lambda obs: ()  # (first observation) -> carry
+    # (carry, obs, action, reward, next_obs) -> carry
+    observe: Callable[..., Any] = lambda carry, *_: carry
     # (next_obs, task) -> dense reward to learn from; None: there is only the environment's
     reward: Callable[[Array, Task], Array] | None = None
     task: bool = False  # labels hold the task too, for privileged critics
@@ -294,12 +296,12 @@ Momentary: TypeAlias = Callable[[Key, Array, State, Task], Array]
 def momentary_teacher(say: Momentary) -> Teacher:
     """A teacher that remembers nothing."""
     return Teacher(
-        lambda memory, key, inputs, state, task: (memory, say(key, inputs.obs, state, task))
+        lambda carry, key, inputs, state, task: (carry, say(key, inputs.obs, state, task))
     )
 
 
 class Trajectory(NamedTuple):
-    """B whole meta-episodes, time-major, from the zero core.
+    """B whole meta-episodes, time-major, from the zero carry.
 
     `action[t]` answers `inputs[t]`; `reward[t]` is its reward. `inputs` has one entry more:
     the last one is what the agent would have seen next (for bootstrapping).
@@ -315,9 +317,25 @@ class Trajectory(NamedTuple):
     label: Label  # [T, B, ...]
 
     @property
-    def paid(self) -> Array:
+    def learning_reward(self) -> Array:
         """[T, B]: the reward that actor and critic learn from."""
         return self.reward if self.label.reward is None else self.label.reward
+
+    def discounts(self, gamma: float, *, bootstrap: bool) -> Array:
+        """The discount on what follows each step, [T, B].
+
+        Episode ends inside a task do not cut the return: the task goes on, and knowledge of it
+        is of use in the next episode. At the end of the task time is over, but the last state
+        is not terminal: with `bootstrap` its value stands for the rewards that would have
+        followed; without, the return ends with the task. Nothing follows a step that both
+        terminates and ends the task.
+
+        Args:
+          gamma: discount per step.
+          bootstrap: from the last state's value, where time is over.
+        """
+        over = self.task_end & self.terminated if bootstrap else self.task_end
+        return gamma * (1.0 - over)
 
 
 # ---- Agents and learners ----------------------------------------------------------
@@ -355,20 +373,20 @@ class Features(NamedTuple):
 class Agent(NamedTuple):
     """What becomes of the history: a recurrent map from inputs to features.
 
-    `unroll(params, core, inputs, key)` with T = 1 is acting, with T = all is learning: one
+    `unroll(params, carry, inputs, key)` with T = 1 is acting, with T = all is learning: one
     function. `key` None asks for the deterministic features (evaluation).
     """
 
     init: Callable[[Key], Params]
-    initial_core: Callable[[int], Core]
-    unroll: Callable[[Params, Core, AgentInput, Key | None], tuple[Core, Features]]
+    initial_carry: Callable[[int], Carry]
+    unroll: Callable[[Params, Carry, AgentInput, Key | None], tuple[Carry, Features]]
     aux_loss: Callable[[Params, Features, Label], tuple[Array, Metrics]]
     # log-likelihood of labels under the agent's own belief, [T, B]; None: it has no head
     belief_log_prob: Callable[[Params, Features, Label], Array] | None = None
     stochastic: bool = False  # features are drawn, where `unroll` has a key
     # features of whole meta-episodes to learn from, where they are not those of acting:
     # (params, inputs [T + 1, B, ...], key) -> features; the same key draws alike
-    study: Callable[[Params, AgentInput, Key], Features] | None = None
+    infer_offline: Callable[[Params, AgentInput, Key], Features] | None = None
     # E[h] under the agent's own belief, [T, B, ...]; of categories their probabilities
     belief_mean: Callable[[Params, Features], Array] | None = None
     # of labels that are numbers: the mass of the belief below the true ones, [T, B, num]; None:
@@ -382,11 +400,11 @@ class Agent(NamedTuple):
 class Learner(NamedTuple):
     """What becomes of the features: policy, values and their losses.
 
-    `act(params, core, inputs, key)` samples; with `key` None it takes the mode.
+    `act(params, carry, inputs, key)` samples; with `key` None it takes the mode.
     """
 
     init: Callable[[Key], Any]
-    act: Callable[[Params, Core, AgentInput, Key | None], tuple[Core, Array, Array]]
+    act: Callable[[Params, Carry, AgentInput, Key | None], tuple[Carry, Array, Array]]
     update: Callable[[Any, Trajectory, Key], tuple[Any, Metrics]]
     needs: Needs = Needs()
     steps: int = 1  # of the optimiser in one update

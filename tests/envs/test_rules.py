@@ -520,15 +520,15 @@ def test_the_likelihood_of_numpad_by_hand():
     other = numpad.Task(jnp.array([4, 1, 2, 5]))
     wrong, _, unpaid, _ = env.step(KEY, state, action, other)
     assert reward == 1.0 and unpaid == 0.0
-    memory = env.initial_memory(task)._replace(earned=jnp.array(1))
+    carry = env.initial_carry(task)._replace(earned=jnp.array(1))
 
-    def explained(task, reward, after, memory=memory):
-        return float(env.log_likelihood(task, memory, obs, action, reward, after)[1])
+    def explained(task, reward, after, carry=carry):
+        return float(env.log_likelihood(task, carry, obs, action, reward, after)[1])
 
     assert explained(task, 1.0, lit) == 0.0 and explained(other, 0.0, wrong) == 0.0
     assert explained(other, 1.0, lit) == -20.0 and explained(task, 0.0, wrong) == -20.0
     # paid for before: the light comes on again, the payment does not
-    paid = memory._replace(earned=jnp.array(2))
+    paid = carry._replace(earned=jnp.array(2))
     assert explained(task, 1.0, lit, paid) == -20.0 and explained(task, 0.0, lit, paid) == 0.0
     # another pad is lit than this sequence begins with
     swapped = numpad.Task(jnp.array([1, 5, 2, 4]))
@@ -544,9 +544,9 @@ def test_a_cue_of_numpad_tells_of_the_pad_that_is_next_when_it_is_seen():
     after, _, reward, _ = env.step(KEY, state, action, task)
     np.testing.assert_array_equal(obs[-9:], np.eye(9)[5])
     np.testing.assert_array_equal(after[-9:], np.eye(9)[2])
-    memory = env.initial_memory(task)._replace(earned=jnp.array(1))
+    carry = env.initial_carry(task)._replace(earned=jnp.array(1))
     # another sequence explains lights and payment, and not what is next
     for sequence, log_likelihood in (([4, 5, 2, 1], 0.0), ([4, 5, 1, 2], -20.0)):
         other = numpad.Task(jnp.array(sequence))
-        _, found = env.log_likelihood(other, memory, obs, action, reward, after)
+        _, found = env.log_likelihood(other, carry, obs, action, reward, after)
         assert float(found) == log_likelihood

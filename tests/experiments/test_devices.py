@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from experiments import devices, memory
+from experiments import devices, footprint
 
 
 def found(environment):
@@ -31,7 +31,7 @@ def found(environment):
 @pytest.mark.parametrize(
     ("environment", "wanted"),
     [
-        ({}, devices.cores()),
+        ({}, devices.cpu_cores()),
         ({"JAX_NUM_CPU_DEVICES": "3"}, 3),
         ({"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, 5),
     ],
@@ -43,4 +43,4 @@ def test_each_core_is_a_device_unless_the_environment_says_otherwise(environment
 
 def test_devices_of_a_cpu_share_its_memory(monkeypatch):
     monkeypatch.setattr(os, "sysconf", {"SC_AVPHYS_PAGES": 12, "SC_PAGE_SIZE": 4096}.get)
-    assert memory.room(jax.devices("cpu")[:1] * 3) == 4 * 4096
+    assert footprint.room(jax.devices("cpu")[:1] * 3) == 4 * 4096

@@ -17,7 +17,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
 
 import taskbelief
-from experiments import assembly, command, evaluate, folder, memory, placement, run
+from experiments import assembly, command, evaluate, folder, footprint, placement, run
 from tests.experiments import tiny
 
 ITERATIONS = 600
@@ -209,7 +209,7 @@ def test_state_is_donated(tmp_path):
     state, sums = placement.checkpointed(parts.placed, parts.where)
     step = jax.jit(placement.iterate(parts.placed.step), donate_argnums=(0, 1))
     used = step.lower(state, sums, jax.ShapeDtypeStruct((), "int32")).compile().memory_analysis()
-    assert used.alias_size_in_bytes >= memory.size(state)
+    assert used.alias_size_in_bytes >= footprint.size(state)
 
 
 def test_resuming_a_finished_run_changes_nothing(finished, capsys):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from taskbelief.learners import _features, svg0
+from taskbelief.networks import heads
 from taskbelief.types import Continuous, Discrete, Privileged
 from tests import wiring
 
@@ -22,9 +23,9 @@ def test_a_critic_is_told_the_task_of_its_own_meta_episode():
     told = Privileged(1, lambda obs, task: obs + task[..., None])
     critic = jnp.arange(6.0).reshape(3, 2, 1)
     expected = np.array([[[0, 11], [1, 22]], [[2, 13], [3, 24]], [[4, 15], [5, 26]]])
-    np.testing.assert_array_equal(_features.tell(critic, told, batch), expected)
-    np.testing.assert_array_equal(_features.tell(critic[:2], told, batch), expected[:2])
-    assert _features.tell(critic, None, batch) is critic
+    np.testing.assert_array_equal(heads.with_task(critic, told, batch), expected)
+    np.testing.assert_array_equal(heads.with_task(critic[:2], told, batch), expected[:2])
+    assert heads.with_task(critic, None, batch) is critic
 
 
 def test_the_critic_alone_is_wider_for_it():

@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from taskbelief import returns
 from taskbelief.learners import ppo
-from taskbelief.types import Continuous, Discrete
+from taskbelief.types import Continuous, Discrete, Trajectory
 from tests import wiring
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -104,9 +103,10 @@ def test_generalised_advantages_across_an_episode_end():
     both = lambda column: jnp.tile(jnp.asarray(column)[:, None], (1, 2))  # noqa: E731
     terminated = jnp.array([[False, False], [True, True], [False, True]])
     task_end = jnp.array([[False] * 2, [False] * 2, [True] * 2])
-    discount = returns.discounts(0.5, terminated, task_end, beyond=True)
+    played = Trajectory(*[None] * 4, terminated, None, task_end, None)
+    discount = played.discounts(0.5, bootstrap=True)
     value = both([2.0, 3.0, 1.0, 5.0])
-    found = returns.lambda_returns(value, both([1.0, 2.0, 4.0]), discount, lambda_=0.8)
+    found = ppo.lambda_returns(value, both([1.0, 2.0, 4.0]), discount, lambda_=0.8)
     expected = np.array([[1.18, 0.78], [1.7, 0.7], [5.5, 3.0]])
     np.testing.assert_allclose(found - value[:-1], expected, rtol=1e-6)
 
@@ -279,10 +279,10 @@ def test_act_samples_its_policy_or_takes_its_mode():
     # zero parameters: tanh of a normal of mean 0 and deviation 0.05 + 0.95 / 2
     params = jax.tree.map(jnp.zeros_like, params)
     inputs = wiring.first_inputs(spec, np.zeros((400, 2)))
-    core = agent.initial_core(400)
-    _, mode, _ = learner.act(params, core, inputs, None)
+    carry = agent.initial_carry(400)
+    _, mode, _ = learner.act(params, carry, inputs, None)
     np.testing.assert_array_equal(mode, np.zeros((400, 2)))
-    _, action, log_prob = learner.act(params, core, inputs, jax.random.key(1))
+    _, action, log_prob = learner.act(params, carry, inputs, jax.random.key(1))
     normal = np.arctanh(np.asarray(action))
     np.testing.assert_allclose(normal.std(axis=0), 0.525, rtol=0.1)
     np.testing.assert_allclose(normal.mean(axis=0), 0.0, atol=0.08)

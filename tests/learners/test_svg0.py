@@ -176,20 +176,20 @@ def test_the_critic_moves_towards_its_target(made):
 
 # Of each step, target over Q: 1 where what is reached counts; where it does not, 0 at the last
 # step, 1 + 0.8 (0 - 1) before it, and 1 + 0.8 (0.2 - 1) at the first.
-@pytest.mark.parametrize(("beyond", "targets"), [(True, [1, 1, 1]), (False, [0.36, 0.2, 0.0])])
-def test_a_draw_of_the_features_serves_both_sides_of_a_temporal_difference(beyond, targets):
+@pytest.mark.parametrize(("bootstrap", "targets"), [(True, [1, 1, 1]), (False, [0.36, 0.2, 0.0])])
+def test_a_draw_of_the_features_serves_both_sides_of_a_temporal_difference(bootstrap, targets):
     """PEARL's hypothesis: of one action that pays nothing and changes nothing, Q without a
     discount is its own target, provided that both are asked under the same draw."""
 
-    def study(params, inputs, key):
+    def infer_offline(params, inputs, key):
         z = jax.random.normal(key, (*inputs.obs.shape[1:-1], 2))
         features = inputs.obs + jnp.broadcast_to(z, inputs.obs.shape)
         wide = jnp.concatenate([features, features[..., :1]], axis=-1)
         return Features(features, wide, features, jnp.zeros(inputs.obs.shape[:2]))
 
-    config = dataclasses.replace(CONFIG, gamma=1.0, bootstrap_at_task_end=beyond)
+    config = dataclasses.replace(CONFIG, gamma=1.0, bootstrap_at_task_end=bootstrap)
     spec = wiring.spec_of(action=Discrete(1), obs_dim=2, steps=3)
-    made = Made(wiring.toy(study=study), config, spec)
+    made = Made(wiring.toy(infer_offline=infer_offline), config, spec)
     zero = np.zeros((3, 1))
     batch = wiring.batch_of(np.zeros((4, 1, 2)), zero.astype(int), zero, zero, dense=zero)
     _, metrics = made.update(made.start(), batch, KEY)
@@ -205,7 +205,7 @@ def test_a_draw_of_the_features_serves_both_sides_of_a_temporal_difference(beyon
 
 def test_the_actors_loss_is_value_and_entropy_under_the_policy():
     agent = wiring.toy(
-        price=lambda weight, obs: weight * obs[..., 0] ** 2,
+        penalty=lambda weight, obs: weight * obs[..., 0] ** 2,
         aux=lambda weight, label: 3.0 * weight,
     )
     made = Made(agent)
@@ -219,8 +219,8 @@ def test_the_actors_loss_is_value_and_entropy_under_the_policy():
     metrics = made.each(state, OBS, ACTION, log_prob, REWARD, TERMINATED)
     np.testing.assert_allclose(metrics["entropy"], entropy, rtol=1e-4)
     np.testing.assert_allclose(metrics["actor_loss"], loss, rtol=1e-3)
-    price = 2.0 * np.square(OBS[:-1, :, 0]).mean(axis=0)  # the weight is 2
-    total = metrics["critic_loss"] + 0.7 * loss + 3.0 * 2.0 + price
+    penalty = 2.0 * np.square(OBS[:-1, :, 0]).mean(axis=0)  # the weight is 2
+    total = metrics["critic_loss"] + 0.7 * loss + 3.0 * 2.0 + penalty
     np.testing.assert_allclose(metrics["loss"], total, rtol=1e-3)
 
 
@@ -304,24 +304,24 @@ def test_the_usual_entropy(action, usual):
 
 
 def test_the_agents_own_losses_have_their_weights_and_the_rate_its_schedule():
-    """The slope of the toy's weight is the mean of the price, and of the labels; Adam's first
+    """The slope of the toy's weight is the mean of the penalty, and of the labels; Adam's first
     step is the rate times the slope's sign, and so is each step while the slope stays."""
     agent = wiring.toy(
-        price=lambda weight, obs: weight * obs[..., 0],
+        penalty=lambda weight, obs: weight * obs[..., 0],
         aux=lambda weight, label: weight * jnp.mean(label.h),
     )
     made = Made(agent)
 
-    def batch(price, h):
+    def batch(penalty, h):
         obs = np.zeros((4, 2, 2))
-        obs[:-1, :, 0] = price
-        obs[-1] = 100.0  # what came after the last step has no price
+        obs[:-1, :, 0] = penalty
+        obs[-1] = 100.0  # what came after the last step has no penalty
         zero = np.zeros((3, 2))
         return wiring.batch_of(obs, zero.astype(int), zero, zero, h=h, dense=zero)
 
     start = made.init(jax.random.key(0))
-    for price, h, step in [(-0.9, 1.0, -0.01), (-1.1, 1.0, 0.01), (1.0, -0.9, -0.01)]:
-        state, _ = made.update(start, batch(price, h), KEY)
+    for penalty, h, step in [(-0.9, 1.0, -0.01), (-1.1, 1.0, 0.01), (1.0, -0.9, -0.01)]:
+        state, _ = made.update(start, batch(penalty, h), KEY)
         np.testing.assert_allclose(state.params["agent"]["weight"] - 1.0, step, rtol=1e-3)
 
     state, weights = start, [1.0]
@@ -357,9 +357,9 @@ def test_act_samples_its_policy_or_takes_its_mode(discrete):
     )
     params = learner.init(jax.random.key(0)).params
     inputs = wiring.first_inputs(spec, np.tile(RNG.normal(size=2), (400, 1)))
-    core = agent.initial_core(400)
-    _, mode, at_mode = learner.act(params, core, inputs, None)
-    _, action, log_prob = learner.act(params, core, inputs, jax.random.key(1))
+    carry = agent.initial_carry(400)
+    _, mode, at_mode = learner.act(params, carry, inputs, None)
+    _, action, log_prob = learner.act(params, carry, inputs, jax.random.key(1))
     if discrete:
         probs = wiring.policy(learner, params, spec, np.asarray(inputs.obs[0, :1]))[0]
         np.testing.assert_array_equal(mode, np.argmax(probs))

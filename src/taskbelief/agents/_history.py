@@ -1,8 +1,10 @@
-"""The recurrent trunk that agents share: inputs, encoder, core, bottleneck."""
+"""Parts that agents share: inputs, recurrent trunk (encoder, core, bottleneck), label's head."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,19 @@ from flax import nnx
 
 from taskbelief.networks import cores, heads
 from taskbelief.networks.bottleneck import Bottleneck
-from taskbelief.types import AgentInput, Array, Core, EnvSpec, Features, Key, Metrics, Needs
+from taskbelief.types import (
+    AgentInput,
+    Array,
+    Carry,
+    EnvSpec,
+    Features,
+    Key,
+    Label,
+    LabelSpec,
+    Metrics,
+    Needs,
+    Params,
+)
 
 
 @dataclass(frozen=True)
@@ -22,7 +36,7 @@ class Config:
     encoder: int = 64
     """units of the layer before the core"""
     bottleneck_beta: float = 0.0
-    """price of a nat per step that the memory keeps (information bottleneck); 0: none"""
+    """weight of each nat per step that the memory keeps (information bottleneck); 0: none"""
     bottleneck_size: int = 32
     """units of the bottleneck"""
 
@@ -69,22 +83,22 @@ class History(nnx.Module):
 
     def __init__(self, spec: EnvSpec, config: Config, *, rngs: nnx.Rngs):
         self.encoder = nnx.Linear(read_dim(spec), config.encoder, rngs=rngs)
-        core = cores.CORES[config.core]
-        self.core = core(config.encoder, config.hidden, spec.task_steps, rngs=rngs)
+        core_type = cores.CORES[config.core]
+        self.core = core_type(config.encoder, config.hidden, spec.task_steps, rngs=rngs)
         self.beta = config.bottleneck_beta
         self.bottleneck = (
             Bottleneck(config.hidden, config.bottleneck_size, rngs=rngs) if self.beta else None
         )
 
     def __call__(
-        self, core: Core, x: Array, reset: Array, key: Key | None
-    ) -> tuple[Core, Array, Array]:
-        """x [T, B, D], reset [T, B] -> (core, memory [T, B, memory_size], its price [T, B])."""
-        core, memory = self.core(core, jax.nn.relu(self.encoder(x)), reset)
+        self, carry: Carry, x: Array, reset: Array, key: Key | None
+    ) -> tuple[Carry, Array, Array]:
+        """x [T, B, D], reset [T, B] -> (carry, memory [T, B, memory_size], its penalty [T, B])."""
+        carry, memory = self.core(carry, jax.nn.relu(self.encoder(x)), reset)
         if self.bottleneck is None:
-            return core, memory, jnp.zeros(x.shape[:2])
+            return carry, memory, jnp.zeros(x.shape[:2])
         memory, kl = self.bottleneck(memory, key)
-        return core, memory, self.beta * kl
+        return carry, memory, self.beta * kl
 
 
 def bottleneck_metrics(config: Config, features: Features) -> Metrics:
@@ -92,3 +106,54 @@ def bottleneck_metrics(config: Config, features: Features) -> Metrics:
     if not config.bottleneck_beta:
         return {}
     return {"bottleneck_kl": jnp.mean(features.loss) / config.bottleneck_beta}
+
+
+# ---- the label's head --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LabelConfig(Config):
+    head_hidden: int = 64
+    """units of the hidden layer before the label's head"""
+    aux_weight: float = 1.0
+    """weight of the label's negative log-likelihood (nats per step) beside the RL losses"""
+    read_prediction: bool = True
+    """actor and critic also read the expected label, through a stop-gradient [ours]"""
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(label=True)
+
+
+class Prediction(NamedTuple):
+    read: Callable[[Params, Array, Array, list[Array]], Array]
+    log_prob: Callable[[Params, Features, Label], Array]
+    mean: Callable[[Params, Features], Array]
+    loss: Callable[[Params, Features, Label], tuple[Array, Metrics]]
+
+
+def prediction(
+    label: LabelSpec, predict: Callable[[Params, Array], Array], config: LabelConfig
+) -> Prediction:
+    """What follows from `predict(params, belief)`, the parameters of the label's distribution."""
+    head = heads.label_head(label)
+
+    def read(params: Params, belief: Array, obs: Array, parts: list[Array]) -> Array:
+        """`parts`, [T, B, .] each, and where the config says so the prediction, side by side."""
+        if config.read_prediction:
+            summary = head.summary(predict(params, belief), obs)
+            parts = [*parts, jax.lax.stop_gradient(summary)]
+        return jnp.concatenate(parts, axis=-1)
+
+    def log_prob(params: Params, features: Features, label: Label) -> Array:
+        return head.log_prob(predict(params, features.belief), label.h)
+
+    def mean(params: Params, features: Features) -> Array:
+        return head.mean(predict(params, features.belief))
+
+    def loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
+        nll = -jnp.mean(log_prob(params, features, label))
+        metrics = bottleneck_metrics(config, features)
+        return config.aux_weight * nll, {"belief_nll": nll, **metrics}
+
+    return Prediction(read, log_prob, mean, loss)

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from flax import nnx
 
-from taskbelief.agents import _history, _label
-from taskbelief.agents._label import Config
-from taskbelief.networks import cores, functional, heads
-from taskbelief.networks.torsos import MLP
+from taskbelief.agents import _history
+from taskbelief.agents._history import LabelConfig as Config
+from taskbelief.networks import MLP, cores, functional, heads
 from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
     AgentInput,
     Array,
-    Core,
+    Carry,
     EnvSpec,
     Features,
     Key,
@@ -36,9 +35,9 @@ class _Network(nnx.Module):
         self.head = MLP(sizes, rngs=rngs, last_scale=0.1)
 
     def remember(
-        self, core: Core, x: Array, reset: Array, key: Key | None
-    ) -> tuple[Core, Array, Array]:
-        return self.history(core, x, reset, key)
+        self, carry: Carry, x: Array, reset: Array, key: Key | None
+    ) -> tuple[Carry, Array, Array]:
+        return self.history(carry, x, reset, key)
 
     def predict(self, memory: Array) -> Array:
         return self.head(memory)
@@ -52,25 +51,25 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
     def predict(params: Params, memory: Array) -> Array:
         return network.apply(params, memory, method="predict")
 
-    belief = _label.prediction(label, predict, config)
+    belief = _history.prediction(label, predict, config)
 
-    def initial_core(batch: int) -> Core:
+    def initial_carry(batch: int) -> Carry:
         return cores.CORES[config.core].initial(batch, config.hidden)
 
     def unroll(
-        params: Params, core: Core, inputs: AgentInput, key: Key | None
-    ) -> tuple[Core, Features]:
+        params: Params, carry: Carry, inputs: AgentInput, key: Key | None
+    ) -> tuple[Carry, Features]:
         x = _history.read(spec, inputs)
-        core, memory, price = network.apply(
-            params, core, x, inputs.task_start, key, method="remember"
+        carry, memory, penalty = network.apply(
+            params, carry, x, inputs.task_start, key, method="remember"
         )
         features = belief.read(params, memory, inputs.obs, [memory, x])
-        return core, Features(features, features, memory, price)
+        return carry, Features(features, features, memory, penalty)
 
     stochastic = config.bottleneck_beta > 0
     return Agent(
         network.init,
-        initial_core,
+        initial_carry,
         unroll,
         belief.loss,
         belief.log_prob,

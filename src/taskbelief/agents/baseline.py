@@ -20,7 +20,7 @@ from taskbelief.types import (
     Agent,
     AgentInput,
     Array,
-    Core,
+    Carry,
     EnvSpec,
     Features,
     Key,
@@ -42,15 +42,15 @@ class _Network(nnx.Module):
         self.histories = nnx.List(_history.History(spec, config, rngs=rngs) for _ in range(num))
 
     def __call__(
-        self, carry: Core, x: Array, reset: Array, key: Key | None
-    ) -> tuple[Core, list[Array], Array]:
-        """-> (carry of each memory, the memories [T, B, memory_size], their price [T, B])."""
+        self, carry: Carry, x: Array, reset: Array, key: Key | None
+    ) -> tuple[Carry, list[Array], Array]:
+        """-> (carry of each memory, the memories [T, B, memory_size], their penalty [T, B])."""
         num = len(self.histories)
         keys = [None] * num if key is None else jax.random.split(key, num)
         parts = zip(self.histories, carry, keys, strict=True)
         made = [history(one, x, reset, key) for history, one, key in parts]
-        carries, memories, prices = zip(*made, strict=True)
-        return carries, list(memories), sum(prices, jnp.zeros(x.shape[:2]))
+        carries, memories, penalties = zip(*made, strict=True)
+        return carries, list(memories), sum(penalties, jnp.zeros(x.shape[:2]))
 
 
 def make(problem: Problem, config: Config = Config()) -> Agent:
@@ -62,17 +62,17 @@ def for_spec(spec: EnvSpec, config: Config) -> Agent:
     """The agent for environments like `spec`."""
     network = functional(lambda rngs: _Network(spec, config, rngs=rngs))
 
-    def initial_core(batch: int) -> Core:
+    def initial_carry(batch: int) -> Carry:
         one = cores.CORES[config.core].initial(batch, config.hidden)
         return (one, one) if config.separate_cores else (one,)
 
     def unroll(
-        params: Params, core: Core, inputs: AgentInput, key: Key | None
-    ) -> tuple[Core, Features]:
+        params: Params, carry: Carry, inputs: AgentInput, key: Key | None
+    ) -> tuple[Carry, Features]:
         x = _history.read(spec, inputs)
-        core, memories, price = network.apply(params, core, x, inputs.task_start, key)
+        carry, memories, penalty = network.apply(params, carry, x, inputs.task_start, key)
         actor, critic = (jnp.concatenate([memories[place], x], axis=-1) for place in (0, -1))
-        return core, Features(actor, critic, memories[0], price)
+        return carry, Features(actor, critic, memories[0], penalty)
 
     def aux_loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
         del params, label
@@ -80,5 +80,5 @@ def for_spec(spec: EnvSpec, config: Config) -> Agent:
 
     stochastic = config.bottleneck_beta > 0
     return Agent(
-        network.init, initial_core, unroll, aux_loss, stochastic=stochastic, needs=config.needs
+        network.init, initial_carry, unroll, aux_loss, stochastic=stochastic, needs=config.needs
     )

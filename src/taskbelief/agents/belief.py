@@ -13,15 +13,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from taskbelief.agents import _history, _label
-from taskbelief.networks import cores, functional, heads
-from taskbelief.networks.torsos import MLP
+from taskbelief.agents import _history
+from taskbelief.networks import MLP, cores, functional, heads
 from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
     AgentInput,
     Array,
-    Core,
+    Carry,
     EnvSpec,
     Features,
     Key,
@@ -31,7 +30,7 @@ from taskbelief.types import (
 
 
 @dataclass(frozen=True)
-class Config(_label.Config):
+class Config(_history.LabelConfig):
     policy_hidden: int = 0
     """units of a recurrent core of actor's and critic's own; 0: they are feed-forward"""
 
@@ -50,17 +49,17 @@ class _Network(nnx.Module):
         )
 
     def infer(
-        self, core: Core, x: Array, reset: Array, key: Key | None
-    ) -> tuple[Core, Array, Array]:
-        core, memory, price = self.history(core, x, reset, key)
-        return core, jax.nn.relu(self.penultimate(memory)), price
+        self, carry: Carry, x: Array, reset: Array, key: Key | None
+    ) -> tuple[Carry, Array, Array]:
+        carry, memory, penalty = self.history(carry, x, reset, key)
+        return carry, jax.nn.relu(self.penultimate(memory)), penalty
 
     def predict(self, belief: Array) -> Array:
         return self.last(belief)
 
-    def plan(self, core: Core, x: Array, reset: Array) -> tuple[Core, Array]:
+    def plan(self, carry: Carry, x: Array, reset: Array) -> tuple[Carry, Array]:
         assert self.policy_core is not None
-        return self.policy_core(core, x, reset)
+        return self.policy_core(carry, x, reset)
 
 
 def make(problem: Problem, config: Config = Config()) -> Agent:
@@ -72,18 +71,20 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
     def predict(params: Params, belief: Array) -> Array:
         return network.apply(params, belief, method="predict")
 
-    inferred = _label.prediction(label, predict, config)
+    inferred = _history.prediction(label, predict, config)
 
-    def initial_core(batch: int) -> Core:
+    def initial_carry(batch: int) -> Carry:
         own = core_type.initial(batch, config.policy_hidden) if config.policy_hidden else ()
         return core_type.initial(batch, config.hidden), own
 
     def unroll(
-        params: Params, core: Core, inputs: AgentInput, key: Key | None
-    ) -> tuple[Core, Features]:
+        params: Params, carry: Carry, inputs: AgentInput, key: Key | None
+    ) -> tuple[Carry, Features]:
         x = _history.read(spec, inputs)
-        core, own = core
-        core, belief, price = network.apply(params, core, x, inputs.task_start, key, method="infer")
+        carry, own = carry
+        carry, belief, penalty = network.apply(
+            params, carry, x, inputs.task_start, key, method="infer"
+        )
         parts = [jax.lax.stop_gradient(belief), x]
         if config.policy_hidden:
             own, planned = network.apply(
@@ -91,12 +92,12 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
             )
             parts.append(planned)
         features = inferred.read(params, belief, inputs.obs, parts)
-        return (core, own), Features(features, features, belief, price)
+        return (carry, own), Features(features, features, belief, penalty)
 
     stochastic = config.bottleneck_beta > 0
     return Agent(
         network.init,
-        initial_core,
+        initial_carry,
         unroll,
         inferred.loss,
         inferred.log_prob,

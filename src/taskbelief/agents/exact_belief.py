@@ -18,7 +18,7 @@ from taskbelief.types import (
     Agent,
     AgentInput,
     Array,
-    Core,
+    Carry,
     Features,
     Key,
     Label,
@@ -47,34 +47,34 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
     problem.check(config.needs)
     spec, exact = problem.spec, problem.posterior(config.hypotheses)
 
-    def initial_core(batch: int) -> Core:
+    def initial_carry(batch: int) -> Carry:
         nothing = jnp.zeros(spec.obs_dim)
-        core = exact.init(nothing), nothing
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), core)
+        carry = exact.init(nothing), nothing
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), carry)
 
-    def follow(core: Core, now: AgentInput) -> tuple[Core, Array]:
+    def follow(carry: Carry, now: AgentInput) -> tuple[Carry, Array]:
         """One step of one meta-episode: the last transition is now complete."""
-        belief, obs = core
+        belief, obs = carry
         reached = now.obs if now.reached is None else now.reached
         after = exact.update(belief, obs, now.prev_action, now.prev_reward, reached)
-        belief = _choose(now.task_start, exact.init(now.obs), after)
+        belief = _where(now.task_start, exact.init(now.obs), after)
         return (belief, now.obs), exact.statistics(belief, now.obs)
 
     def unroll(
-        params: Params, core: Core, inputs: AgentInput, key: Key | None
-    ) -> tuple[Core, Features]:
+        params: Params, carry: Carry, inputs: AgentInput, key: Key | None
+    ) -> tuple[Carry, Features]:
         del params, key
-        core, known = jax.lax.scan(jax.vmap(follow), core, inputs)
+        carry, known = jax.lax.scan(jax.vmap(follow), carry, inputs)
         x = _history.read(spec, inputs)
         features = jnp.concatenate([known, x], axis=-1)
-        return core, Features(features, features, known, jnp.zeros(x.shape[:2]))
+        return carry, Features(features, features, known, jnp.zeros(x.shape[:2]))
 
     def aux_loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
         del params, features, label
         return jnp.zeros(()), {}
 
-    return Agent(lambda key: {}, initial_core, unroll, aux_loss, needs=config.needs)
+    return Agent(lambda key: {}, initial_carry, unroll, aux_loss, needs=config.needs)
 
 
-def _choose(condition: Array, yes: object, no: object) -> object:
+def _where(condition: Array, yes: object, no: object) -> object:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

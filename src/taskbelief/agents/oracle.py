@@ -18,8 +18,8 @@ from taskbelief.types import (
     Agent,
     AgentInput,
     Array,
+    Carry,
     Categories,
-    Core,
     Features,
     Key,
     Label,
@@ -64,11 +64,11 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
         return {"table": table, "agent": agent.init(agent_key)}
 
     def unroll(
-        params: Params, core: Core, inputs: AgentInput, key: Key | None
-    ) -> tuple[Core, Features]:
+        params: Params, carry: Carry, inputs: AgentInput, key: Key | None
+    ) -> tuple[Carry, Features]:
         x, index = inputs.obs[..., :bare], inputs.obs[..., bare:]
         told = jnp.concatenate([x, index @ params["table"]], axis=-1)
-        return agent.unroll(params["agent"], core, inputs._replace(obs=told), key)
+        return agent.unroll(params["agent"], carry, inputs._replace(obs=told), key)
 
     def aux_loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
         return agent.aux_loss(params["agent"], features, label)

@@ -3,7 +3,7 @@
 No recurrence: each transition (x, a, r) is evidence, a normal factor over a latent z, and the
 posterior over z is the product of the prior N(0, I) and the factors, whatever their order. z is
 drawn from it when an episode starts and kept to its end; the policy acts on (x, z) as if z were
-the truth. The critic's gradient trains the encoder, at a price of KL(q(z) || N(0, I)); the
+the truth. The critic's gradient trains the encoder, with the penalty KL(q(z) || N(0, I)); the
 actor's does not.
 
 When learning, the evidence is the whole meta-episode and one z serves all its episodes, as
@@ -23,14 +23,13 @@ import jax
 import jax.numpy as jnp
 
 from taskbelief.agents import _history
-from taskbelief.networks import functional, heads
-from taskbelief.networks.torsos import MLP
+from taskbelief.networks import MLP, functional, heads
 from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
     AgentInput,
     Array,
-    Core,
+    Carry,
     Features,
     Key,
     Label,
@@ -49,8 +48,8 @@ class Config:
     encoder_layers: int = 3
     """hidden layers of the encoder"""
     kl_weight: float = 1e-4
-    """price of a nat of KL(q(z | context) || N(0, I)) beside the critic's loss (published: 1, with
-    rewards a hundred times as large and so a critic's loss ten thousand times)"""
+    """weight of the penalty KL(q(z | context) || N(0, I)), in nats, beside the critic's loss
+    (published: 1, with rewards a hundred times as large, so a critic's loss ten thousand times)"""
 
     @property
     def needs(self) -> Needs:
@@ -73,7 +72,7 @@ class _Normal(NamedTuple):
         return self.weighted / precision, jax.lax.rsqrt(precision)
 
 
-class _Core(NamedTuple):
+class _Carry(NamedTuple):
     evidence: _Normal  # [B, Z]
     z: Array  # [B, Z]: the hypothesis of this episode
     obs: Array  # [B, obs_dim]: what the last action answered
@@ -101,9 +100,9 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
         precision = jax.nn.softplus(raw + _RAW_PRECISION)
         return _Normal(precision, precision * mean)
 
-    def initial_core(batch: int) -> Core:
+    def initial_carry(batch: int) -> Carry:
         zeros = jnp.zeros((batch, config.latent))
-        return _Core(
+        return _Carry(
             _Normal(zeros, zeros),
             zeros,
             jnp.zeros((batch, spec.obs_dim)),
@@ -112,51 +111,51 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
         )
 
     def unroll(
-        params: Params, core: Core, inputs: AgentInput, key: Key | None
-    ) -> tuple[Core, Features]:
-        before = jnp.concatenate([core.obs[None], inputs.obs[:-1]])
+        params: Params, carry: Carry, inputs: AgentInput, key: Key | None
+    ) -> tuple[Carry, Features]:
+        before = jnp.concatenate([carry.obs[None], inputs.obs[:-1]])
         found = factors(params, before, inputs.prev_action, inputs.prev_reward)
         steps = inputs.obs.shape[0]
         keys = None if key is None else jax.random.split(key, steps)
 
-        def follow(core: _Core, xs: tuple) -> tuple[_Core, Array]:
+        def follow(carry: _Carry, xs: tuple) -> tuple[_Carry, Array]:
             found, obs, episode_start, task_start, key = xs
             fresh = task_start[:, None]
             evidence = jax.tree.map(
-                lambda sum_, new: jnp.where(fresh, 0.0, sum_ + new), core.evidence, found
+                lambda sum_, new: jnp.where(fresh, 0.0, sum_ + new), carry.evidence, found
             )
-            episode = jnp.where(task_start, 0, core.episode + episode_start)
+            episode = jnp.where(task_start, 0, carry.episode + episode_start)
             mean, std = evidence.mean_and_std()
-            noise = _fixed(core.row, episode, mean) if key is None else _noise(key, mean)
+            noise = _fixed(carry.row, episode, mean) if key is None else _noise(key, mean)
             again = (episode_start | task_start)[:, None]
-            z = jnp.where(again, mean + std * noise, core.z)
-            return _Core(evidence, z, obs, core.row, episode), z
+            z = jnp.where(again, mean + std * noise, carry.z)
+            return _Carry(evidence, z, obs, carry.row, episode), z
 
         xs = found, inputs.obs, inputs.episode_start, inputs.task_start, keys
-        core, z = jax.lax.scan(follow, core, xs)
-        return core, act_on(inputs, z, jnp.zeros(z.shape[:2]))
+        carry, z = jax.lax.scan(follow, carry, xs)
+        return carry, act_on(inputs, z, jnp.zeros(z.shape[:2]))
 
-    def study(params: Params, inputs: AgentInput, key: Key) -> Features:
+    def infer_offline(params: Params, inputs: AgentInput, key: Key) -> Features:
         found = factors(params, inputs.obs[:-1], inputs.prev_action[1:], inputs.prev_reward[1:])
         evidence = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), found)  # [B, Z]
         mean, std = evidence.mean_and_std()
         z = mean + std * _noise(key, mean)
         kl = jnp.sum(0.5 * (jnp.square(mean) + jnp.square(std) - 1.0) - jnp.log(std), axis=-1)
         over_time = jnp.broadcast_to(z, (*inputs.obs.shape[:2], config.latent))
-        price = jnp.broadcast_to(config.kl_weight * kl, over_time.shape[:2])
-        return act_on(inputs, over_time, price)
+        penalty = jnp.broadcast_to(config.kl_weight * kl, over_time.shape[:2])
+        return act_on(inputs, over_time, penalty)
 
-    def act_on(inputs: AgentInput, z: Array, price: Array) -> Features:
+    def act_on(inputs: AgentInput, z: Array, penalty: Array) -> Features:
         critic = jnp.concatenate([inputs.obs, _history.clock(spec, inputs), z], axis=-1)
-        return Features(jax.lax.stop_gradient(critic), critic, z, price)
+        return Features(jax.lax.stop_gradient(critic), critic, z, penalty)
 
     def aux_loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
         del params, label
-        price = jnp.mean(features.loss)
-        return jnp.zeros(()), {"latent_kl": price / config.kl_weight} if config.kl_weight else {}
+        penalty = jnp.mean(features.loss)
+        return jnp.zeros(()), {"latent_kl": penalty / config.kl_weight} if config.kl_weight else {}
 
     return Agent(
-        network.init, initial_core, unroll, aux_loss, None, True, study, needs=config.needs
+        network.init, initial_carry, unroll, aux_loss, None, True, infer_offline, needs=config.needs
     )
 
 

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _tasks
-from taskbelief.envs._settings import require
+from taskbelief.envs import _actions, _tasks
+from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Categories, Discrete, EnvSpec, Key, Probabilities
 
 
@@ -39,6 +39,7 @@ class Bandit:
     """size of the hold-out set"""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(self.arms >= 2, "arms", self.arms, "at least 2")
         require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
         require(self.train_tasks >= 1, "train_tasks", self.train_tasks, "at least 1")
@@ -52,6 +53,7 @@ class Bandit:
             task=Probabilities(self.arms),
             goal=Categories(1, self.arms),
             episode_steps=self.horizon,
+            obs_range=((1.0, 1.0),),
         )
 
     # ---- tasks
@@ -78,7 +80,9 @@ class Bandit:
     def step(
         self, key: Key, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
-        """Pays 1 with the probability of the arm `action`, [] int32."""
+        """Pays 1 with the probability of the arm `action`, [] int32; one that there is not is the
+        nearest that there is."""
+        action = _actions.legal(action, self.spec.action)
         win = jax.random.uniform(key) < task.probabilities[action]
         return jnp.ones(1), state, win.astype(jnp.float32), jnp.zeros((), bool)
 
@@ -103,14 +107,14 @@ class Bandit:
     def of_probabilities(self, probabilities: Array) -> Task:
         return Task(probabilities)
 
-    def initial_memory(self, task: Task) -> tuple[()]:
+    def initial_carry(self, task: Task) -> tuple[()]:
         del task
         return ()
 
     def log_likelihood(
         self,
         task: Task,
-        memory: tuple[()],
+        carry: tuple[()],
         obs: Array,
         action: Array,
         reward: Array,
@@ -118,7 +122,7 @@ class Bandit:
     ) -> tuple[tuple[()], Array]:
         del obs, next_obs
         p = task.probabilities[action]
-        return memory, jnp.where(reward > 0.5, jnp.log(p), jnp.log1p(-p))
+        return carry, jnp.where(reward > 0.5, jnp.log(p), jnp.log1p(-p))
 
     def hypotheses(self, num: int = 1024) -> tuple[Task, Array]:
         """`num` vectors drawn from the prior. The exact posterior is conjugate: posterior.py."""

@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _tasks
-from taskbelief.envs._settings import require
+from taskbelief.envs import _actions, _tasks
+from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
 BACKENDS = ("spring", "positional", "generalized", "mjx")
@@ -54,6 +54,7 @@ class CheetahVelocity:
     """size of the hold-out set"""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(self.slowest > 0, "slowest", self.slowest, "positive")
         require(
             self.fastest > self.slowest, "fastest", self.fastest, f"above slowest={self.slowest}"
@@ -74,6 +75,11 @@ class CheetahVelocity:
             goal=speed,
             episode_steps=self.horizon,
         )
+
+    @property
+    def body(self) -> Any:
+        """Brax's half-cheetah, shared by all environments of one backend."""
+        return _body(self.backend)
 
     # ---- tasks
 
@@ -101,10 +107,12 @@ class CheetahVelocity:
     def step(
         self, key: Key, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
-        """One step of Brax's half-cheetah; deterministic, `key` is not used."""
+        """One step of Brax's half-cheetah by torques `action`, [6] in [-1, 1], clipped, where NaN
+        counts as 0; deterministic, `key` is not used."""
         del key
+        action = _actions.legal(action, self.spec.action)
         body = state.body.replace(metrics=dict(state.body.metrics))  # Brax writes into it
-        body = _body(self.backend).step(body, jnp.clip(action, -1.0, 1.0))
+        body = _body(self.backend).step(body, action)
         reward = _reward(body.obs, task)
         return body.obs, State(body), reward, jnp.zeros((), bool)
 
@@ -121,14 +129,14 @@ class CheetahVelocity:
 
     # ---- likelihood
 
-    def initial_memory(self, task: Task) -> tuple[()]:
+    def initial_carry(self, task: Task) -> tuple[()]:
         del task
         return ()
 
     def log_likelihood(
         self,
         task: Task,
-        memory: tuple[()],
+        carry: tuple[()],
         obs: Array,
         action: Array,
         reward: Array,
@@ -146,7 +154,7 @@ class CheetahVelocity:
         width = _SOFT * slope + 1e-5
         off = jnp.abs(reward - _reward(next_obs, task)) / width
         # No reward (too fast, or not forwards) is an event of its own, not a density.
-        return memory, jnp.where(reward > 0.0, -off - jnp.log(width), -off)
+        return carry, jnp.where(reward > 0.0, -off - jnp.log(width), -off)
 
     def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
         """`num` speeds, evenly spaced."""

@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _ball
-from taskbelief.envs._settings import require, require_split
+from taskbelief.envs import _actions, _ball
+from taskbelief.envs._settings import require, require_split, require_types
 from taskbelief.types import Array, Categories, Continuous, EnvSpec, Key
 
 # log-likelihood of an observation that a hypothesis rules out. Finite, because a compiled
@@ -52,7 +52,7 @@ class State(NamedTuple):
     mercy: Array  # [] float32: chance that a wrong press is forgiven, 0 at test
 
 
-class Memory(NamedTuple):
+class HypothesisCarry(NamedTuple):
     """The part of `State` that depends on the hypothesis or is not observed."""
 
     earned: Array  # [] int32
@@ -93,6 +93,7 @@ class Numpad:
     """size of the training set; all remaining sequences are held out"""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(self.size >= 2, "size", self.size, "at least 2")
         require(
             1 <= self.length <= self.size**2,
@@ -132,12 +133,17 @@ class Numpad:
     @property
     def spec(self) -> EnvSpec:
         pads = self.size**2
+        flags = pads + self.length + pads + pads * self._cued_pads
+        fastest = self.force / self.friction if self.friction else np.inf
         return EnvSpec(
-            obs_dim=4 + pads + self.length + pads + pads * self._cued_pads,
+            obs_dim=4 + flags,
             action=Continuous(3 if self.jump else 2),
             task=Categories(self.length, pads, self._coordinates, origin=(0, 1)),
             goal=Categories(1, pads, self._coordinates, origin=(0, 1)),
             episode_steps=self.horizon,
+            obs_range=((-self._wall, self._wall),) * 2
+            + ((-fastest, fastest),) * 2
+            + ((0.0, 1.0),) * flags,
             reward_range=(0.0, float(self.substeps)),
         )
 
@@ -197,7 +203,9 @@ class Numpad:
     def step(
         self, key: Key, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
-        """Rolls the ball for `substeps`; deterministic but for mercy."""
+        """Rolls the ball for `substeps` by the force `action`, [2] (or [3]) in [-1, 1], clipped,
+        where NaN counts as 0; deterministic but for mercy."""
+        action = _actions.legal(action, self.spec.action)
         forgiven = jnp.zeros(self.substeps, bool)
         if self.mercy_share:
             forgiven = jax.random.uniform(key, (self.substeps,)) < state.mercy
@@ -317,21 +325,27 @@ class Numpad:
 
     # ---- likelihood
 
-    def initial_memory(self, task: Task) -> Memory:
+    def initial_carry(self, task: Task) -> HypothesisCarry:
         del task
-        return Memory(earned=jnp.zeros((), jnp.int32), contact=jnp.full((), -2, jnp.int32))
+        return HypothesisCarry(earned=jnp.zeros((), jnp.int32), contact=jnp.full((), -2, jnp.int32))
 
     def log_likelihood(
-        self, task: Task, memory: Memory, obs: Array, action: Array, reward: Array, next_obs: Array
-    ) -> tuple[Memory, Array]:
+        self,
+        task: Task,
+        carry: HypothesisCarry,
+        obs: Array,
+        action: Array,
+        reward: Array,
+        next_obs: Array,
+    ) -> tuple[HypothesisCarry, Array]:
         """0 where `task` explains lights, payment and cue, about minus infinity elsewhere."""
         pads = self.size**2
         state = State(
             position=obs[:2],
             velocity=obs[2:4],
             progress=self._progress(obs),
-            earned=memory.earned,
-            contact=self._contact_before(memory, obs[:2]),
+            earned=carry.earned,
+            contact=self._contact_before(carry, obs[:2]),
             pressed=jnp.full((), -1, jnp.int32),
             cue=jnp.zeros(self.length, bool),
             mercy=jnp.zeros(()),
@@ -353,8 +367,8 @@ class Numpad:
         explained &= same_lights
         if self.cues == "next":  # "first" shows no cue after the first observation
             explained &= self._explains_cue(task, next_obs)
-        memory = Memory(earned=predicted.earned, contact=predicted.contact)
-        return memory, jnp.where(explained, 0.0, _RULED_OUT)
+        carry = HypothesisCarry(earned=predicted.earned, contact=predicted.contact)
+        return carry, jnp.where(explained, 0.0, _RULED_OUT)
 
     def start_log_likelihood(self, task: Task, obs: Array) -> Array:
         """0 where `task` explains the cue in the first observation."""
@@ -370,13 +384,13 @@ class Numpad:
             expected = self._next_pad(self._progress(obs), task)[None]
         return jnp.all((jnp.sum(shown, -1) == 0) | (jnp.argmax(shown, -1) == expected))
 
-    def _contact_before(self, memory: Memory, position: Array) -> Array:
+    def _contact_before(self, carry: HypothesisCarry, position: Array) -> Array:
         """The contact a step begins with. Without jumps it is seen, and so the physics of a
         step is the same for all hypotheses: under vmap it is computed once."""
         under = self._pad_under(position)
         if not self.jump:
             return under
-        return jnp.where(memory.contact == -2, under, memory.contact)  # -2: the first step
+        return jnp.where(carry.contact == -2, under, carry.contact)  # -2: the first step
 
     # ---- geometry
 

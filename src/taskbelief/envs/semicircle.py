@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _tasks
-from taskbelief.envs._settings import require
+from taskbelief.envs import _actions, _tasks
+from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
 
@@ -55,6 +55,7 @@ class Semicircle:
     """size of the hold-out set"""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
         require(0 < self.target_radius < 1, "target_radius", self.target_radius, "between 0 and 1")
         require(self.max_speed > 0, "max_speed", self.max_speed, "positive")
@@ -73,6 +74,7 @@ class Semicircle:
             task=Reals(1, centre=(np.pi / 2,), scale=(np.pi / np.sqrt(12),)),
             goal=Reals(2, centre=(0.0, 2 / np.pi), scale=(np.sqrt(0.5), 0.31), origin=(0, 1)),
             episode_steps=self.horizon,
+            obs_range=((-self.arena, self.arena),) * 2 + ((-1.0, 1.0),) * 2,
         )
 
     # ---- tasks
@@ -102,7 +104,9 @@ class Semicircle:
     def step(
         self, key: Key, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
-        """Drives for `action_repeat` physics steps; `action` is (speed, turn rate) in [-1, 1]."""
+        """Drives for `action_repeat` physics steps; `action` is (speed, turn rate) in [-1, 1],
+        clipped; NaN counts as 0."""
+        action = _actions.legal(action, self.spec.action)
         positions, headings = self._drive(state, action)
         gaps = jnp.linalg.norm(positions - self._target(task), axis=-1)
         hit = jnp.any(gaps < self.target_radius)
@@ -157,14 +161,14 @@ class Semicircle:
 
     # ---- likelihood
 
-    def initial_memory(self, task: Task) -> tuple[()]:
+    def initial_carry(self, task: Task) -> tuple[()]:
         del task
         return ()
 
     def log_likelihood(
         self,
         task: Task,
-        memory: tuple[()],
+        carry: tuple[()],
         obs: Array,
         action: Array,
         reward: Array,
@@ -180,7 +184,7 @@ class Semicircle:
         positions, _ = self._drive(state, action)
         gap = jnp.min(jnp.linalg.norm(positions - self._target(task), axis=-1))
         inside = (self.target_radius - gap) / _RIM
-        return memory, jax.nn.log_sigmoid(jnp.where(reward > 0.5, inside, -inside))
+        return carry, jax.nn.log_sigmoid(jnp.where(reward > 0.5, inside, -inside))
 
     def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
         """`num` angles, evenly spaced in (0, pi)."""

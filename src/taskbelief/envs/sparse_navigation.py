@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _tasks
-from taskbelief.envs._settings import require
+from taskbelief.envs import _actions, _tasks
+from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
 
@@ -50,6 +50,7 @@ class SparseNavigation:
     """size of the hold-out set (PEARL: 20)"""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(self.episode_steps >= 1, "episode_steps", self.episode_steps, "at least 1")
         require(self.episodes >= 1, "episodes", self.episodes, "at least 1")
         require(self.test_episodes >= 1, "test_episodes", self.test_episodes, "at least 1")
@@ -61,6 +62,7 @@ class SparseNavigation:
     @property
     def spec(self) -> EnvSpec:
         place = Reals(2, centre=_CENTRE, scale=_SCALE, origin=(0, 1))
+        farthest = self.step_size * self.episode_steps
         return EnvSpec(
             obs_dim=2,
             action=Continuous(2),
@@ -68,6 +70,7 @@ class SparseNavigation:
             goal=place,
             episode_steps=self.episode_steps,
             episodes_per_task=self.episodes,
+            obs_range=((-farthest, farthest),) * 2,
         )
 
     # ---- tasks
@@ -96,8 +99,10 @@ class SparseNavigation:
     def step(
         self, key: Key, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
-        """Moves by `action`, [2] in [-1, 1], times the step size; deterministic."""
+        """Moves by `action`, [2] in [-1, 1], times the step size; deterministic. What is outside is
+        clipped, and NaN counts as 0."""
         del key
+        action = _actions.legal(action, self.spec.action)
         position = self._move(state.position, action)
         gap = jnp.linalg.norm(position - task.goal)
         reward = jnp.where(gap <= self.goal_radius, 1.0 - gap, 0.0)
@@ -130,14 +135,14 @@ class SparseNavigation:
 
     # ---- likelihood
 
-    def initial_memory(self, task: Task) -> tuple[()]:
+    def initial_carry(self, task: Task) -> tuple[()]:
         del task
         return ()
 
     def log_likelihood(
         self,
         task: Task,
-        memory: tuple[()],
+        carry: tuple[()],
         obs: Array,
         action: Array,
         reward: Array,
@@ -152,7 +157,7 @@ class SparseNavigation:
         gap = jnp.linalg.norm(self._move(obs, action) - task.goal)
         inside = (self.goal_radius - gap) / _SOFT
         hit = jax.nn.log_sigmoid(inside) - jnp.abs(reward - (1.0 - gap)) / _SOFT
-        return memory, jnp.where(reward > 0.0, hit, jax.nn.log_sigmoid(-inside))
+        return carry, jnp.where(reward > 0.0, hit, jax.nn.log_sigmoid(-inside))
 
     def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
         """`num` goals, evenly spaced on the semicircle."""

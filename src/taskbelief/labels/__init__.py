@@ -13,7 +13,7 @@ from taskbelief.posterior import Belief, Posterior
 from taskbelief.types import (
     AgentInput,
     Array,
-    Core,
+    Carry,
     Key,
     LabelSpec,
     Momentary,
@@ -54,9 +54,9 @@ class LabelKind(NamedTuple):
 class Expert(NamedTuple):
     """A trained oracle, to learn from."""
 
-    initial_core: Core  # of one meta-episode: [1, ...]
-    # its mode: (core, key, inputs without the label, state, task) -> (core, action)
-    act: Callable[[Core, Key, AgentInput, State, Task], tuple[Core, Array]]
+    initial_carry: Carry  # of one meta-episode: [1, ...]
+    # its mode: (carry, key, inputs without the label, state, task) -> (carry, action)
+    act: Callable[[Carry, Key, AgentInput, State, Task], tuple[Carry, Array]]
     table: Array | None  # [K, D]: its embeddings of the training tasks
 
 

@@ -9,9 +9,9 @@ from taskbelief.labels import Expert, LabelKind
 from taskbelief.types import (
     AgentInput,
     Array,
+    Carry,
     Categories,
     Continuous,
-    Core,
     Env,
     HasExpert,
     Key,
@@ -53,9 +53,9 @@ def _pupil_of(expert: Expert, shape: tuple[int]) -> Teacher:
     """What the trained oracle would do, had it acted so far."""
 
     def advise(
-        core: Core, key: Key, inputs: AgentInput, state: State, task: Task
-    ) -> tuple[Core, Array]:
-        core, action = expert.act(core, key, inputs, state, task)
-        return core, action.reshape(shape)
+        carry: Carry, key: Key, inputs: AgentInput, state: State, task: Task
+    ) -> tuple[Carry, Array]:
+        carry, action = expert.act(carry, key, inputs, state, task)
+        return carry, action.reshape(shape)
 
-    return Teacher(advise, lambda obs: expert.initial_core)
+    return Teacher(advise, lambda obs: expert.initial_carry)

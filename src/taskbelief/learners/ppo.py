@@ -2,7 +2,7 @@
 
 Clipped objective, clipped values, generalised advantage estimation (Schulman et al. 2016)
 and an entropy bonus; minibatches are whole meta-episodes, so that every unroll starts from
-the zero core. The batch is what the present policy has just played.
+the zero carry. The batch is what the present policy has just played.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ import optax
 import rlax
 from flax import nnx
 
-from taskbelief import returns
 from taskbelief.learners import _features
-from taskbelief.networks import functional, heads
-from taskbelief.networks.torsos import MLP
+from taskbelief.networks import MLP, functional, heads
 from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
     AgentInput,
     Array,
-    Core,
+    Carry,
     EnvSpec,
     Key,
     Learner,
@@ -123,6 +121,17 @@ def value_loss(value: Array, value_before: Array, target: Array, clip: float) ->
     return 0.5 * jnp.mean(error) / jnp.square(scale)
 
 
+def lambda_returns(value: Array, reward: Array, discount: Array, *, lambda_: float) -> Array:
+    """Targets for V(x_t), [T, B]: values plus generalised advantages (Schulman et al. 2016).
+
+    Args:
+      value: [T + 1, B]; reward, discount: [T, B].
+      lambda_: decay of the traces.
+    """
+    per_stream = jax.vmap(rlax.lambda_returns, in_axes=(1, 1, 1, None), out_axes=1)
+    return jax.lax.stop_gradient(per_stream(reward, discount, value[1:], lambda_))
+
+
 class LearnerState(NamedTuple):
     params: Params
     optimiser: optax.OptState
@@ -154,7 +163,7 @@ def make(
         those it acted on (PEARL): the probability ratio of an action would then be one of
         different features.
     """
-    if agent.study is not None:
+    if agent.infer_offline is not None:
         raise ValueError(
             "ppo does not go with pearl, which learns under another hypothesis than it acted on;"
             " svg0 does"
@@ -185,20 +194,20 @@ def make(
         return LearnerState(params, optimiser.init(params))
 
     def act(
-        params: Params, core: Core, inputs: AgentInput, key: Key | None
-    ) -> tuple[Core, Array, Array]:
-        core, features = agent.unroll(params["agent"], core, inputs, None)
+        params: Params, carry: Carry, inputs: AgentInput, key: Key | None
+    ) -> tuple[Carry, Array, Array]:
+        carry, features = agent.unroll(params["agent"], carry, inputs, None)
         policy = network.apply(params["heads"], features.actor[0], method="policy")
         action = action_head.mode(policy) if key is None else action_head.sample(policy, key)
-        return core, action, action_head.log_prob(policy, action)
+        return carry, action, action_head.log_prob(policy, action)
 
     def loss(
         params: Params, batch: Trajectory, value_before: Array, target: Array, key: Key
     ) -> tuple[Array, Metrics]:
         """`value_before`, `target`: [T, B]; advantages are their difference, normalised."""
-        core = agent.initial_core(batch.reward.shape[1])
+        carry = agent.initial_carry(batch.reward.shape[1])
         inputs = jax.tree.map(lambda leaf: leaf[:-1], batch.inputs)
-        _, features = agent.unroll(params["agent"], core, inputs, None)
+        _, features = agent.unroll(params["agent"], carry, inputs, None)
         policy = network.apply(params["heads"], features.actor, method="policy")
 
         log_ratio = action_head.log_prob(policy, batch.action) - batch.log_prob
@@ -206,7 +215,7 @@ def make(
         actor_loss = policy_loss(ratio, normalise(target - value_before), config.clip)
         entropy = jnp.mean(action_head.entropy(policy, key))
 
-        critic = _features.tell(features.critic, privileged, batch)
+        critic = heads.with_task(features.critic, privileged, batch)
         value = network.apply(params["heads"], critic, method="value")
         critic_loss = value_loss(value, value_before, target, config.value_clip)
 
@@ -230,14 +239,12 @@ def make(
 
     def _targets(params: Params, batch: Trajectory) -> tuple[Array, Array]:
         """Values and lambda-returns under the parameters that played, [T, B] each."""
-        core = agent.initial_core(batch.reward.shape[1])
-        _, features = agent.unroll(params["agent"], core, batch.inputs, None)
-        critic = _features.tell(features.critic, privileged, batch)
+        carry = agent.initial_carry(batch.reward.shape[1])
+        _, features = agent.unroll(params["agent"], carry, batch.inputs, None)
+        critic = heads.with_task(features.critic, privileged, batch)
         value = network.apply(params["heads"], critic, method="value")  # [T + 1, B]
-        discount = returns.discounts(
-            config.gamma, batch.terminated, batch.task_end, beyond=config.bootstrap_at_task_end
-        )
-        target = returns.lambda_returns(value, batch.paid, discount, lambda_=config.lambda_)
+        discount = batch.discounts(config.gamma, bootstrap=config.bootstrap_at_task_end)
+        target = lambda_returns(value, batch.learning_reward, discount, lambda_=config.lambda_)
         return value[:-1], target
 
     def update(state: LearnerState, batch: Trajectory, key: Key) -> tuple[LearnerState, Metrics]:
@@ -255,8 +262,8 @@ def make(
         )
 
         def one(state: LearnerState, xs: tuple[Array, Key]) -> tuple[LearnerState, Metrics]:
-            chosen, key = xs
-            part = jax.tree.map(lambda leaf: _choose(leaf, chosen), groups)
+            index, key = xs
+            part = jax.tree.map(lambda leaf: _pick(leaf, index), groups)
             gradient, metrics = jax.grad(loss, has_aux=True)(state.params, *part, key)
             metrics["gradient_norm"] = optax.tree.norm(gradient)
             step, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
@@ -273,6 +280,6 @@ def make(
     return Learner(init, act, update, config.needs, steps=passes)
 
 
-def _choose(groups: Array, chosen: Array) -> Array:
-    """[T, G, M, ...], [G] -> [T, G, ...]: of each group one."""
-    return jax.vmap(lambda group, one: group[:, one], in_axes=(1, 0), out_axes=1)(groups, chosen)
+def _pick(groups: Array, index: Array) -> Array:
+    """One of each group: [T, G, M, ...], [G] -> [T, G, ...]."""
+    return jax.vmap(lambda group, one: group[:, one], in_axes=(1, 0), out_axes=1)(groups, index)

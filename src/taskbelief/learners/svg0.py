@@ -20,18 +20,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import rlax
 from flax import nnx
 
-from taskbelief import returns
 from taskbelief.learners import _features
-from taskbelief.networks import functional, heads
-from taskbelief.networks.torsos import MLP
+from taskbelief.networks import MLP, functional, heads
 from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
     AgentInput,
     Array,
-    Core,
+    Carry,
     EnvSpec,
     Features,
     Key,
@@ -69,7 +68,7 @@ class Config:
     privileged: bool = True
     """while training, the critic reads the task beside the history: its description, and the goal
     where that is of another family; acting does not"""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """of Adam"""
     learning_rate_end: float = 0.1
     """share of the learning rate left when training ends (linear decay)"""
@@ -81,6 +80,32 @@ class Config:
     @property
     def needs(self) -> Needs:
         return Needs(privileged=self.privileged)
+
+
+def retrace(
+    q: Array,
+    value_next: Array,
+    reward: Array,
+    discount: Array,
+    log_ratio: Array,
+    *,
+    lambda_: float,
+) -> Array:
+    """Retrace targets for Q(x_t, a_t), [T, B] (Munos et al. 2016, eq. 4 with eq. 9's c).
+
+      G_t = r_t + d_t [V_{t+1} + c_{t+1} (G_{t+1} - Q_{t+1})],  c = lambda min(1, pi / mu)
+
+    Args:
+      q: [T, B], Q(x_t, a_t) of the target network.
+      value_next: [T, B], V(x_{t+1}) = E_{a ~ pi} Q(x_{t+1}, a) of the target network.
+      reward, discount: [T, B].
+      log_ratio: [T, B], log pi(a_t | x_t) - log mu(a_t | x_t).
+      lambda_: decay of the traces.
+    """
+    trace = lambda_ * jnp.minimum(1.0, jnp.exp(log_ratio))
+    per_stream = jax.vmap(rlax.general_off_policy_returns_from_q_and_v, in_axes=1, out_axes=1)
+    targets = per_stream(q[1:], value_next, reward, discount, trace[1:])
+    return jax.lax.stop_gradient(targets)
 
 
 class LearnerState(NamedTuple):
@@ -138,30 +163,30 @@ def make(
         )
 
     def act(
-        params: Params, core: Core, inputs: AgentInput, key: Key | None
-    ) -> tuple[Core, Array, Array]:
+        params: Params, carry: Carry, inputs: AgentInput, key: Key | None
+    ) -> tuple[Carry, Array, Array]:
         unroll_key, sample_key = (None, None) if key is None else jax.random.split(key)
-        core, features = agent.unroll(params["agent"], core, inputs, unroll_key)
+        carry, features = agent.unroll(params["agent"], carry, inputs, unroll_key)
         policy = network.apply(params["heads"], features.actor[0], method="policy")
         if sample_key is None:
             action = action_head.mode(policy)
         else:
             action = action_head.sample(policy, sample_key)
-        return core, action, action_head.log_prob(policy, action)
+        return carry, action, action_head.log_prob(policy, action)
 
     def loss(
         params: Params, target: Params, entropy_cost: Array, batch: Trajectory, key: Key
     ) -> tuple[Array, Metrics]:
         unroll_key, target_key, value_key, actor_key = jax.random.split(key, 4)
-        if agent.study is None:
-            core = agent.initial_core(batch.reward.shape[1])
-            _, features = agent.unroll(params["agent"], core, batch.inputs, unroll_key)
-            _, target_features = agent.unroll(target["agent"], core, batch.inputs, target_key)
+        if agent.infer_offline is None:
+            carry = agent.initial_carry(batch.reward.shape[1])
+            _, features = agent.unroll(params["agent"], carry, batch.inputs, unroll_key)
+            _, target_features = agent.unroll(target["agent"], carry, batch.inputs, target_key)
         else:  # one draw for both: a hypothesis is worth what follows under itself
-            features = agent.study(params["agent"], batch.inputs, unroll_key)
-            target_features = agent.study(target["agent"], batch.inputs, unroll_key)
+            features = agent.infer_offline(params["agent"], batch.inputs, unroll_key)
+            target_features = agent.infer_offline(target["agent"], batch.inputs, unroll_key)
         features, target_features = (
-            each._replace(critic=_features.tell(each.critic, privileged, batch))
+            each._replace(critic=heads.with_task(each.critic, privileged, batch))
             for each in (features, target_features)
         )
         policy = network.apply(params["heads"], features.actor, method="policy")  # [T + 1, B, .]
@@ -203,14 +228,11 @@ def make(
         expected, _ = action_head.expect(policy, value, key, config.action_samples)
         # with an action for the last step, which counts for nothing: no second value network
         q_now = value.at(jnp.concatenate([batch.action, batch.action[-1:]]))[:-1]
-        discount = returns.discounts(
-            config.gamma, batch.terminated, batch.task_end, beyond=config.bootstrap_at_task_end
-        )
-        targets = returns.retrace(
+        targets = retrace(
             q_now,
             expected[1:],
-            batch.paid,
-            discount,
+            batch.learning_reward,
+            batch.discounts(config.gamma, bootstrap=config.bootstrap_at_task_end),
             log_ratio,
             lambda_=config.lambda_,
         )

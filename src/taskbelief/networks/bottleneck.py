@@ -1,4 +1,4 @@
-"""Information bottleneck: what is kept of a memory has its price in nats.
+"""Information bottleneck: a penalty, in nats, on what is kept of a memory.
 
 The deep variational bottleneck (Alemi et al. 2017) on top of a recurrent core, as Humplik et
 al. 2019 put it: z ~ N(mu(m), sigma(m)), at a cost of KL(z | m || N(0, I)).

@@ -13,16 +13,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from taskbelief.types import Array, Core
+from taskbelief.types import Array, Carry
 
 
 class RecurrentCore(Protocol):
     def __init__(self, in_features: int, hidden: int, steps: int, *, rngs: nnx.Rngs): ...
 
     @staticmethod
-    def initial(batch: int, hidden: int) -> Core: ...
+    def initial(batch: int, hidden: int) -> Carry: ...
 
-    def __call__(self, carry: Core, x: Array, reset: Array) -> tuple[Core, Array]: ...
+    def __call__(self, carry: Carry, x: Array, reset: Array) -> tuple[Carry, Array]: ...
 
 
 # ---- gated cores ------------------------------------------------------------------
@@ -91,10 +91,10 @@ class LSTM(nnx.Module):
         )
 
     @staticmethod
-    def initial(batch: int, hidden: int) -> Core:
+    def initial(batch: int, hidden: int) -> Carry:
         return jnp.zeros((batch, hidden)), jnp.zeros((batch, hidden))
 
-    def __call__(self, carry: Core, x: Array, reset: Array) -> tuple[Core, Array]:
+    def __call__(self, carry: Carry, x: Array, reset: Array) -> tuple[Carry, Array]:
         assert self.input.bias is not None
         keep = 1.0 - reset[..., None].astype(x.dtype)
         one = jnp.ones(self.hidden)
@@ -169,10 +169,10 @@ class GRU(nnx.Module):
         self.recurrent = nnx.Linear(hidden, 3 * hidden, rngs=rngs)
 
     @staticmethod
-    def initial(batch: int, hidden: int) -> Core:
+    def initial(batch: int, hidden: int) -> Carry:
         return jnp.zeros((batch, hidden))
 
-    def __call__(self, carry: Core, x: Array, reset: Array) -> tuple[Core, Array]:
+    def __call__(self, carry: Carry, x: Array, reset: Array) -> tuple[Carry, Array]:
         assert self.input.bias is not None and self.recurrent.bias is not None
         keep = 1.0 - reset[..., None].astype(x.dtype)
         one = jnp.ones(self.hidden)
@@ -294,10 +294,10 @@ class MinGRU(nnx.Module):
         self.input = nnx.Linear(in_features, 2 * hidden, bias_init=lambda *_: bias, rngs=rngs)
 
     @staticmethod
-    def initial(batch: int, hidden: int) -> Core:
+    def initial(batch: int, hidden: int) -> Carry:
         return jnp.zeros((batch, hidden))
 
-    def __call__(self, carry: Core, x: Array, reset: Array) -> tuple[Core, Array]:
+    def __call__(self, carry: Carry, x: Array, reset: Array) -> tuple[Carry, Array]:
         assert self.input.bias is not None
         keep = 1.0 - reset[..., None].astype(x.dtype)
         one = jnp.ones(self.hidden)
@@ -390,10 +390,10 @@ class LRU(nnx.Module):
         self.skip = nnx.Linear(in_features, hidden, use_bias=False, rngs=rngs)
 
     @staticmethod
-    def initial(batch: int, hidden: int) -> Core:
+    def initial(batch: int, hidden: int) -> Carry:
         return jnp.zeros((batch, hidden), jnp.complex64)
 
-    def __call__(self, carry: Core, x: Array, reset: Array) -> tuple[Core, Array]:
+    def __call__(self, carry: Carry, x: Array, reset: Array) -> tuple[Carry, Array]:
         rate = jnp.exp(self.nu[...])
         eigenvalue = jnp.exp(jax.lax.complex(-rate, jnp.exp(self.theta[...])))
         # of variance as its input's, whatever the memory

@@ -16,16 +16,21 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from taskbelief.networks.torsos import MLP, centred, normalised_relu
+from taskbelief import types
+from taskbelief.networks import MLP, centred, normalised_relu
 from taskbelief.types import (
     ActionSpec,
     Array,
     Categories,
     Continuous,
+    Env,
     Key,
     LabelSpec,
+    Privileged,
     Probabilities,
     Reals,
+    Task,
+    Trajectory,
 )
 
 # ---- actions ----------------------------------------------------------------------
@@ -435,3 +440,45 @@ def label_head(spec: LabelSpec) -> LabelHead:
     if isinstance(spec, Reals):
         return DiagonalNormal(spec)
     return IndependentCategorical(spec)
+
+
+# ---- the hidden task, for privileged critics ---------------------------------------
+
+
+def privileged(env: Env) -> Privileged:
+    """The hidden task as critics read it: its description, and the goal where that is of another
+    family."""
+    spec = env.spec
+    head, goal_head = label_head(spec.task), label_head(spec.goal)
+    goal = types.goal(env) if spec.goal != spec.task else None
+
+    def one(obs: Array, task: Task) -> Array:
+        obs = obs[: spec.obs_dim]
+        parts = [head.embed(env.describe(task), obs)]
+        if goal is not None:
+            parts.append(goal_head.embed(goal(obs, task), obs))
+        return jnp.concatenate(parts)
+
+    def read(obs: Array, task: Task) -> Array:
+        batched = one
+        for _ in range(obs.ndim - 1):
+            batched = jax.vmap(batched)
+        return batched(obs, task)
+
+    size = head.embed_dim + (0 if goal is None else goal_head.embed_dim)
+    return Privileged(size, read)
+
+
+def with_task(critic: Array, privileged: Privileged | None, batch: Trajectory) -> Array:
+    """The critic's features, [T, B, D] or [T + 1, B, D], with the hidden task at their end.
+
+    The task is a label: it exists while training, and nothing that acts reads a critic. The
+    policy's gradient stays that of Q(history, a) in expectation, since the task given the history
+    is distributed by the posterior; its variance is smaller (asymmetric actor-critic: Pinto et
+    al. 2018; with history and state: Baisero & Amato 2022).
+    """
+    if privileged is None:
+        return critic
+    task = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[-1:]]), batch.label.task)
+    embedded = privileged.read(batch.inputs.obs, task)[: len(critic)]
+    return jnp.concatenate([critic, embedded], axis=-1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from taskbelief.networks import torsos
+from taskbelief import networks
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4, 3))
@@ -25,13 +25,13 @@ def layer(size_in, size_out, bias=True):
 def test_what_is_centred_has_mean_0_over_units(bias):
     made, kernel, shift = layer(3, 5, bias)
     y = X @ kernel + shift
-    found = torsos.centred(made, jnp.asarray(X, jnp.float32))
+    found = networks.centred(made, jnp.asarray(X, jnp.float32))
     np.testing.assert_allclose(found, y - y.mean(axis=-1, keepdims=True), atol=1e-5)
 
 
 def test_what_is_normalised_has_deviation_1_and_is_then_cut_at_0():
     """Of (3, -1, -2), mean 0, the variance is 14 / 3."""
-    found = torsos.normalised_relu(jnp.array([[3.0, -1.0, -2.0], [-30.0, 10.0, 20.0]]))
+    found = networks.normalised_relu(jnp.array([[3.0, -1.0, -2.0], [-30.0, 10.0, 20.0]]))
     expected = np.array([[3, 0, 0], [0, 1, 2]]) / np.sqrt(14 / 3)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
@@ -39,7 +39,7 @@ def test_what_is_normalised_has_deviation_1_and_is_then_cut_at_0():
 @pytest.mark.parametrize("normalised", [True, False])
 def test_a_stack_of_layers(normalised):
     """Each but the last is cut at 0, and normalised before it where that is asked for."""
-    made = torsos.MLP([3, 6, 5, 2], rngs=nnx.Rngs(0), normalised=normalised)
+    made = networks.MLP([3, 6, 5, 2], rngs=nnx.Rngs(0), normalised=normalised)
     y = X
     for place, (a, b) in enumerate(((3, 6), (6, 5), (5, 2))):
         made.layers[place], kernel, shift = layer(a, b)

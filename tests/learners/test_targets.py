@@ -1,11 +1,12 @@
-"""Retrace and discounts against numbers worked by hand."""
+"""Discounts, Retrace and lambda-returns against numbers worked by hand."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from taskbelief import returns
+from taskbelief.learners import ppo, svg0
+from taskbelief.types import Trajectory
 
 # One stream of three steps: rewards 1, 2, 4; Q of the actions taken 0.5, 1, 2; V after each
 # step 3, 1, 5; discount 0.5; lambda 0.8; pi / mu of the actions 7 (unused), 0.5, 2.
@@ -15,11 +16,17 @@ from taskbelief import returns
 REWARD, Q, V = [1.0, 2.0, 4.0], [0.5, 1.0, 2.0], [3.0, 1.0, 5.0]
 
 
+def discounts(gamma, terminated, task_end, bootstrap):
+    """Of a trajectory with these ends; the rest of it does not matter."""
+    played = Trajectory(*[None] * 4, terminated, None, task_end, None)
+    return played.discounts(gamma, bootstrap=bootstrap)
+
+
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
 def test_retrace(wrap):
     column = lambda values: jnp.asarray(values)[:, None]  # noqa: E731
     target = wrap(
-        lambda q: returns.retrace(
+        lambda q: svg0.retrace(
             q,
             column(V),
             column(REWARD),
@@ -34,27 +41,27 @@ def test_retrace(wrap):
 def test_retrace_without_traces_is_one_step():
     rng = np.random.default_rng(0)
     q, v, r, log_ratio = (jnp.asarray(rng.normal(size=(6, 3)), jnp.float32) for _ in range(4))
-    target = returns.retrace(q, v, r, jnp.full((6, 3), 0.9), log_ratio, lambda_=0.0)
+    target = svg0.retrace(q, v, r, jnp.full((6, 3), 0.9), log_ratio, lambda_=0.0)
     np.testing.assert_allclose(target, r + 0.9 * v, rtol=1e-6)
 
 
 def test_retrace_has_no_gradient():
     ones = jnp.ones((4, 2))
-    gradient = jax.grad(lambda q: jnp.sum(returns.retrace(q, ones, ones, ones, ones, lambda_=1.0)))(
+    gradient = jax.grad(lambda q: jnp.sum(svg0.retrace(q, ones, ones, ones, ones, lambda_=1.0)))(
         ones
     )
     assert not jnp.any(gradient)
 
 
 @pytest.mark.parametrize(
-    ("beyond", "expected"),
+    ("bootstrap", "expected"),
     # an episode ends inside the task; time runs out; a terminal state as time runs out
     [(True, [[0.9, 0.9], [0.9, 0.0]]), (False, [[0.9, 0.9], [0.0, 0.0]])],
 )
-def test_discounts_cross_episodes_and_end_with_the_task(beyond, expected):
+def test_discounts_cross_episodes_and_end_with_the_task(bootstrap, expected):
     terminated = jnp.array([[True, False], [False, True]])
     task_end = jnp.array([[False, False], [True, True]])
-    found = returns.discounts(0.9, terminated, task_end, beyond=beyond)
+    found = discounts(0.9, terminated, task_end, bootstrap)
     np.testing.assert_allclose(found, expected)
 
 
@@ -69,10 +76,10 @@ def test_discounts_cross_episodes_and_end_with_the_task(beyond, expected):
 def test_lambda_returns(ended, expected):
     task_end = jnp.array([[False], [False], [True]])
     terminated = jnp.array([[True], [False], [ended]])
-    found = returns.lambda_returns(
+    found = ppo.lambda_returns(
         jnp.array([[1.0], [2.0], [3.0], [4.0]]),
         jnp.array([[1.0], [2.0], [4.0]]),
-        returns.discounts(0.5, terminated, task_end, beyond=True),
+        discounts(0.5, terminated, task_end, True),
         lambda_=0.8,
     )
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-6)
@@ -88,13 +95,13 @@ def test_lambda_returns_are_values_and_generalised_advantages():
     for t in range(5):
         for later in range(t, 5):
             wanted[t] += 0.7 ** (later - t) * discount[t:later].prod(axis=0) * difference[later]
-    found = returns.lambda_returns(*map(jnp.asarray, (value, reward, discount)), lambda_=0.7)
+    found = ppo.lambda_returns(*map(jnp.asarray, (value, reward, discount)), lambda_=0.7)
     np.testing.assert_allclose(found - value[:-1], wanted, atol=1e-5)
 
 
 def test_targets_have_no_gradient():
     ones = jnp.ones((4, 2))
     gradient = jax.grad(
-        lambda value: jnp.sum(returns.lambda_returns(value, ones[1:], ones[1:], lambda_=0.9))
+        lambda value: jnp.sum(ppo.lambda_returns(value, ones[1:], ones[1:], lambda_=0.9))
     )(ones)
     assert not jnp.any(gradient)
