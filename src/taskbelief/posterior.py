@@ -31,7 +31,6 @@ import numpy as np
 from jax.scipy.special import betaln, digamma, logsumexp
 
 from taskbelief import registry
-from taskbelief.envs import _actions
 from taskbelief.types import (
     Array,
     Categories,
@@ -175,7 +174,7 @@ def _careful(made: Posterior, env: Env) -> Posterior:
 
     def update(belief: Belief, obs: Any, action: Any, reward: Any, next_obs: Any) -> Belief:
         obs = _shaped("obs", obs, spec.obs_dim)
-        action = _actions.legal(action, spec.action)
+        action = spec.action.legal(action)
         reward = _shaped("reward", reward)
         next_obs = _shaped("next_obs", next_obs, spec.obs_dim)
         return made.update(belief, obs, action, reward, next_obs)

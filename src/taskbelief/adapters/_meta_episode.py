@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from taskbelief import view
-from taskbelief.envs import _actions
 from taskbelief.envs._settings import require
 from taskbelief.types import Array, Continuous, Env, Key, State, Task
 
@@ -105,7 +104,7 @@ class View:
             outside the action space is clipped, and NaN counts as 0.
         """
         spec = self.env.spec
-        action = _actions.legal(action, spec.action)
+        action = spec.action.legal(action)
         step_key, reset_key = jax.random.split(key) if self.resets else (key, key)
         obs, state, reward, terminated = self.env.step(step_key, play.state, action, task)
         reached, time, elapsed = obs, play.time + 1, play.elapsed + 1

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _actions, _tasks
+from taskbelief.envs import _tasks
 from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
@@ -110,7 +110,7 @@ class CheetahVelocity:
         """One step of Brax's half-cheetah by torques `action`, [6] in [-1, 1], clipped, where NaN
         counts as 0; deterministic, `key` is not used."""
         del key
-        action = _actions.legal(action, self.spec.action)
+        action = self.spec.action.legal(action)
         body = state.body.replace(metrics=dict(state.body.metrics))  # Brax writes into it
         body = _body(self.backend).step(body, action)
         reward = _reward(body.obs, task)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _actions, _tasks
+from taskbelief.envs import _tasks
 from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
@@ -106,7 +106,7 @@ class Semicircle:
     ) -> tuple[Array, State, Array, Array]:
         """Drives for `action_repeat` physics steps; `action` is (speed, turn rate) in [-1, 1],
         clipped; NaN counts as 0."""
-        action = _actions.legal(action, self.spec.action)
+        action = self.spec.action.legal(action)
         positions, headings = self._drive(state, action)
         gaps = jnp.linalg.norm(positions - self._target(task), axis=-1)
         hit = jnp.any(gaps < self.target_radius)
