@@ -163,7 +163,7 @@ def _known(env: Env, expected: Callable, played: types.Trajectory) -> Array:
 def train(
     env: str | Env,
     agent: str = "belief",
-    learner: str = "svg0",
+    learner: str | None = None,
     *,
     steps: int | None = None,
     seed: int = 0,
@@ -175,7 +175,7 @@ def train(
 
     Args:
       env: a name (its own file's, a registered one, "package.module:Class") or an environment.
-      agent, learner: their names.
+      agent, learner: their names; learner None: the agent's usual one (svg0; of pearl, sac).
       steps: agent steps, all together; None: as the preset has it.
       seed: of everything random.
       preset: "cpu" or "paper"; None: cpu on a CPU, paper elsewhere.
@@ -217,7 +217,7 @@ def _advance(made: Trainer) -> Callable[[TrainState, Array], tuple[TrainState, M
 
 
 def train_function(
-    env: str | Env, agent: str = "belief", learner: str = "svg0", **settings: Any
+    env: str | Env, agent: str = "belief", learner: str | None = None, **settings: Any
 ) -> Callable[[Key], tuple[Params, Metrics]]:
     """Training as a pure function, to be jitted, and vmapped over seeds.
 
@@ -240,7 +240,7 @@ def train_function(
 def configure(
     env: str | Env,
     agent: str = "belief",
-    learner: str = "svg0",
+    learner: str | None = None,
     *,
     preset: str | None = None,
     **settings: Any,
@@ -252,7 +252,7 @@ def configure(
     """
     if preset is None:
         preset = "cpu" if jax.default_backend() == "cpu" else "paper"
-    chosen = config.default(env, agent, learner, preset)
+    chosen = config.default(env, agent, learner or config.usual_learner(agent), preset)
     for name, value in settings.items():
         if value is not None:
             chosen = _with(chosen, name, value)

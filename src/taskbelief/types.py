@@ -374,6 +374,17 @@ class Trajectory(NamedTuple):
         return gamma * (1.0 - over)
 
 
+class Transition(NamedTuple):
+    """Single steps, each by itself, in any order."""
+
+    obs: Array  # [..., obs_dim]
+    action: Array  # [..., num] or [...]
+    reward: Array  # [...]: what the agent saw
+    learning_reward: Array  # [...]: what actor and critic learn from
+    next_obs: Array  # [..., obs_dim]: what the action led to, before a reset
+    terminated: Array  # [...] bool: the episode came to an end of its own
+
+
 # ---- Agents and learners ----------------------------------------------------------
 
 
@@ -395,6 +406,7 @@ class Needs:
     several_episodes: bool = False  # tasks that last for more than one episode
     on_policy: bool = False  # what the present policy has just played, once
     privileged: bool = False  # the hidden task, for value functions alone
+    only_learner: str = ""  # the one learner that an agent goes with; "": any that takes it
 
 
 class Features(NamedTuple):
@@ -420,14 +432,29 @@ class Agent(NamedTuple):
     # log-likelihood of labels under the agent's own belief, [T, B]; None: it has no head
     belief_log_prob: Callable[[Params, Features, Label], Array] | None = None
     stochastic: bool = False  # features are drawn, where `unroll` has a key
-    # features of whole meta-episodes to learn from, where they are not those of acting:
-    # (params, inputs [T + 1, B, ...], key) -> features; the same key draws alike
-    infer_offline: Callable[[Params, AgentInput, Key], Features] | None = None
+    # features of single observations to learn from, for an agent whose history is a set of
+    # transitions: (params, context [C, N, ...], obs [n, N, obs_dim], key) -> features [n, N, ...]
+    # under one draw for each of N tasks
+    infer_offline: Callable[[Params, Transition, Array, Key], Features] | None = None
+    context: int = 0  # C: transitions of a task that `infer_offline` wants
     # E[h] under the agent's own belief, [T, B, ...]; of categories their probabilities
     belief_mean: Callable[[Params, Features], Array] | None = None
     needs: Needs = Needs()
     # params -> [K, D]: what it has learnt of each training task; None: it does not know them
     table: Callable[[Params], Array] | None = None
+
+
+class ReplayKind(NamedTuple):
+    """A replay: functions of its own pytree `buffer`, whose `rows` have rings, which can live on
+    devices of their own, as their first axis."""
+
+    # (capacity in meta-episodes, example [T (+ 1), B, ...], rings) -> empty buffer
+    init: Callable[[int, Trajectory, int], Any]
+    add: Callable[[Any, Trajectory], Any]  # (buffer, what was played) -> buffer
+    # (buffer, key, num) -> what an update learns from, [., num, ...], equal shares of each ring
+    sample: Callable[[Any, Key, int], Any]
+    # (buffer, num) -> [num]: the training tasks to play next; None: any, at random
+    tasks: Callable[[Any, int], Array] | None = None
 
 
 class Learner(NamedTuple):
@@ -438,6 +465,7 @@ class Learner(NamedTuple):
 
     init: Callable[[Key], Any]
     act: Callable[[Params, Carry, AgentInput, Key | None], tuple[Carry, Array, Array]]
-    update: Callable[[Any, Trajectory, Key], tuple[Any, Metrics]]
+    update: Callable[[Any, Any, Key], tuple[Any, Metrics]]  # (state, sample, key)
     needs: Needs = Needs()
     steps: int = 1  # of the optimiser in one update
+    replay: ReplayKind | None = None  # None: whole meta-episodes, sampled uniformly
