@@ -6,8 +6,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,13 +71,14 @@ def parse(args: Sequence[str]) -> tuple[RunConfig, Options]:
     names, args = _names(args)
     if names.resume is None:
         start = config.default(names.env, names.agent, names.learner, names.preset)
-        description = f"{_FIRST}\n\n{about(start)}\n\n{_HELP}"
+        description = f"{_FIRST}\n\n{_lists()}\n\n{about(start)}\n\n{_HELP}"
     else:
         start = config_of(names.resume)
         given = {"env_name": names.env, "agent_name": names.agent, "learner_name": names.learner}
         given["preset"] = names.preset
         _refuse_difference(start, dataclasses.replace(start, **_given(given)), names.resume)
-        description = f"{_FIRST}\n\n{_HELP}"
+        description = f"{_FIRST}\n\n{_lists()}\n\n{_HELP}"
+    _check_flags(args, start)
     command = tyro.cli(
         _Command,
         default=_Command(_Flags(**_shallow(start)), Options()),
@@ -101,18 +104,64 @@ _HELP = (
 )
 
 
-def about(chosen: RunConfig) -> str:
-    """One line: what the preset makes of the environment, against its full size."""
-    full, test = type(chosen.env)(), types.at_test(chosen.env)
-    changed = ", ".join(
-        f"{name}={getattr(chosen.env, name)!r} (full: {getattr(full, name)!r})"
-        for name in _fields(full)
-        if getattr(chosen.env, name) != getattr(full, name)
+def _lists() -> str:
+    """Names with a line each: everything that the first flags choose from."""
+    parts = {
+        "Environments (--env)": registry.lines("envs"),
+        "Agents (--agent)": registry.lines("agents"),
+        "Learners (--learner)": registry.lines("learners"),
+        "Labels (--label)": registry.lines("labels"),
+        "Presets (--preset)": presets.SIZES,
+    }
+    return "\n\n".join(
+        "\n".join([f"{title}:", *(f"  {name:17}  {line}" for name, line in names.items())])
+        for title, names in parts.items()
     )
-    size = f"but for {changed}" if changed else "in full size"
-    help_ = [name for name in _fields(full) if getattr(chosen.env, name) != getattr(test, name)]
-    without = f" Evaluations are without {' and '.join(help_)}." if help_ else ""
-    return f"Preset {chosen.preset}: {chosen.env_name} {size}.{without}"
+
+
+def about(chosen: RunConfig) -> str:
+    """The preset's departures from the defaults, the flags' departures from the preset, and the
+    help that training gives and evaluations do not; a paragraph each."""
+    names = chosen.env_name, chosen.agent_name, chosen.learner_name
+    preset = config.default(*names, chosen.preset)
+    departures = config.differences(config.without_preset(chosen), preset)
+    departures.pop("train.shards", None)  # it follows from the other sizes
+    if not chosen.agent.needs.label:
+        departures.pop("label", None)
+    listed = _listed(departures, "default") or "the defaults"
+    paragraphs = [f"Preset {chosen.preset} of {', '.join(names)}: {listed}."]
+    if flags := _listed(config.differences(preset, chosen), "preset"):
+        paragraphs.append(f"By flags: {flags}.")
+    test = types.at_test(chosen.env)
+    helped = [name for name in _fields(test) if getattr(chosen.env, name) != getattr(test, name)]
+    if helped:
+        paragraphs.append(f"Evaluations are without env.{' and env.'.join(helped)}.")
+    wrap = partial(textwrap.fill, width=100, subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(map(wrap, paragraphs)).replace(_GLUE, " ")
+
+
+_GLUE = "\N{NO-BREAK SPACE}"  # keeps a flag and its values on one line
+
+
+def _listed(differences: Mapping[str, tuple[Any, Any]], before: str) -> str:
+    """Flags with their values, and in brackets those of `before`; names without a group first."""
+    ordered = sorted(differences.items(), key=lambda item: "." in item[0])
+    parts = (f"--{flag} {new} ({before}: {old})" for flag, (old, new) in ordered)
+    return ", ".join(part.replace(" ", _GLUE) for part in parts)
+
+
+def _check_flags(args: Sequence[str], start: RunConfig) -> None:
+    """Ends the program where a flag is not known, with the nearest that is."""
+    groups = {group: _fields(getattr(start, group)) for group in config.GROUPS}
+    single = (name for name in (*_fields(start), *_fields(Options())) if name not in groups)
+    known = [name.removesuffix("_name") for name in single]
+    known += [f"{group}.{field}" for group, fields in groups.items() for field in fields]
+    for arg in args:
+        flag = arg.removeprefix("--").partition("=")[0]
+        if arg.startswith("--") and flag.replace("-", "_") not in {*known, "help"}:
+            near = config.nearest(flag, known)
+            hint = f"did you mean --{near}?" if near else "--help lists all flags"
+            stop.wrong_usage(f"unknown flag --{flag}: {hint}")
 
 
 def _names(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

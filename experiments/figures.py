@@ -102,11 +102,10 @@ def compare(groups: Mapping[str, Sequence[tuple[Path, int]]], path: Path) -> Non
         own = {name: runs for name, runs in groups.items() if name.split()[0] == env}
         for number, (name, runs) in enumerate(own.items()):
             data = [_read(run, seed) for run, seed in runs]
-            measure = "eval/holdout/score"
-            if any(measure not in one for one in data):
-                measure = (
-                    "eval/train/score" if "eval/train/score" in data[0] else "eval/train/return"
-                )
+            # what all have: scores where there is an expert, of the hold-out tasks where labels
+            # mean anything there
+            measures = [f"eval/{s}/{m}" for m in ("score", "return") for s in ("holdout", "train")]
+            measure = next(name for name in measures if all(name in one for one in data))
             lines = [_known(one, measure) for one in data]
             length = min(len(x) for x, _ in lines)
             x, y = lines[0][0][:length], np.stack([y[:length] for _, y in lines])
@@ -116,7 +115,8 @@ def compare(groups: Mapping[str, Sequence[tuple[Path, int]]], path: Path) -> Non
                 reach = scipy.stats.sem(y) * scipy.stats.t.ppf(0.975, len(y) - 1)
                 axes.fill_between(x, mean - reach, mean + reach, color=colour, alpha=0.15, lw=0)
         _explorer(axes, _read(*next(iter(own.values()))[0]))
-        axes.set(title=env, xlabel="agent steps", ylabel="hold-out score")
+        _, split, what = measure.split("/")
+        axes.set(title=env, xlabel="agent steps", ylabel=f"{what}, {_words(split)}")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

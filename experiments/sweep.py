@@ -50,12 +50,14 @@ from taskbelief.runs import config
 
 _LISTS = ("env", "agent", "learner", "label", "seeds", "vary")
 _DONE = "finished"  # a file in a run's directory
-_MEASURES = (
-    "eval/holdout/score",
-    "eval/train/score",
-    "eval/holdout/score_over_explorer",
-    "eval/holdout/belief_kl",
-)
+_MEASURES = {  # in curves.csv, and their titles in table.md
+    "eval/holdout/score": "hold-out",
+    "eval/train/score": "training",
+    "eval/holdout/score_over_explorer": "of the explorer's",
+    "eval/holdout/belief_kl": "KL (nats)",
+    "eval/holdout/return": "hold-out return",
+    "eval/train/return": "training return",
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class Cell:
     def name(self) -> str:
         last = self.seed + self.num_seeds - 1
         seeds = f"s{self.seed}" if self.num_seeds == 1 else f"s{self.seed}-{last}"
-        names = [self.env, self.agent, self.learner, self.label, self.varied, seeds]
+        env = self.env.replace(":", ".")
+        names = [env, self.agent, self.learner, self.label, self.varied, seeds]
         return "-".join(part for part in names if part)
 
     @property
@@ -128,7 +131,8 @@ def _take(shares: Queue[set[int]]) -> None:
 def _parse(args: Sequence[str]) -> tuple[list[Cell], list[str], Path, int]:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.sweep",
-        description="Trains every combination; flags after -- go to every run.",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--file", type=Path, help="TOML with the lists below, and `flags`")
@@ -299,13 +303,15 @@ def _groups(rows: list[dict[str, object]]) -> Iterator[tuple[tuple[str, ...], li
 
 def _table(rows: list[dict[str, object]]) -> Iterator[str]:
     titles = ("env", "agent", "learner", "label", "varied", "seeds", "steps", "minutes")
-    measures = ("hold-out", "training", "of the explorer's", "KL (nats)")
-    yield "| " + " | ".join((*titles, *measures)) + " |"
-    yield "|" + "---|" * (len(titles) + len(_MEASURES))
+    # returns where there are no scores
+    scored = all("eval/train/score" in row for row in rows)
+    measures = [name for name in _MEASURES if not (scored and name.endswith("return"))]
+    yield "| " + " | ".join((*titles, *(_MEASURES[name] for name in measures))) + " |"
+    yield "|" + "---|" * (len(titles) + len(measures))
     for name, group in _groups(rows):
         cells = [*name, str(len(group)), f"{group[0]['env_steps']:,}"]
         cells.append(f"{np.mean([row['minutes'] for row in group]):.1f}")
-        for measure in _MEASURES:
+        for measure in measures:
             values = [float(row[measure]) for row in group if measure in row]
             cells.append(_with_interval(values) if values else "-")
         yield "| " + " | ".join(cells) + " |"

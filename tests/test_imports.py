@@ -19,6 +19,7 @@ ALLOWED = {
     "replay": WORDS,
     "rollout": WORDS,
     "checks": WORDS,
+    "foreign": WORDS | {"envs"},
     "explorer": WORDS | {"posterior", "rollout"},
     "labels": WORDS | {"networks", "posterior"},
     "problem": WORDS | {"networks", "posterior", "labels"},
@@ -33,7 +34,7 @@ ALLOWED = {
     "runs": WORDS | {"parallel", "labels", "problem", "training", "trainer"},
     "api": WORDS | {"exam", "posterior", "rollout", "runs", "training", "trainer"},
     "adapters": WORDS | MIDDLE | {"render"},
-    "__init__": {"registry", "checks", "api"},
+    "__init__": {"registry", "checks", "api", "foreign", "adapters", "posterior"},
 }
 # agents and learners do not import each other; the oracle is the baseline by definition
 SIBLINGS = {("oracle", "baseline")}

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 
 from experiments import command
 
@@ -23,7 +24,7 @@ def run(word):
 
 
 def test_there_is_a_test_for_each_block():
-    assert len(BLOCKS) == 5  # one of them: test_readme_example.py
+    assert len(BLOCKS) == 7  # one of them: test_wheel.py
 
 
 def test_an_environment():
@@ -40,6 +41,28 @@ def test_an_environment():
     before = env.reset(jax.random.key(1), task)[1].position
     assert (state.position >= before).all() and (state.position > before).any()
     assert shown["reward"] in (0.0, 1.0) and not shown["terminated"]
+
+
+def test_the_exact_posterior():
+    """Beta distributions, counted and evaluated by SciPy; a hundred pulls tell much."""
+    shown = run("posterior.make(env)")
+    belief, probabilities = shown["belief"], np.asarray(shown["task"].probabilities)
+    wins, losses = np.asarray(belief.wins), np.asarray(belief.losses)
+    assert wins.sum() + losses.sum() == 100
+    betas = scipy.stats.beta(1 + wins, 1 + losses)
+    np.testing.assert_allclose(shown["exact"].mean(belief), betas.mean(), rtol=1e-5)
+    log_probs = shown["log_probs"]
+    np.testing.assert_allclose(log_probs[-1], betas.logpdf(probabilities).sum(), rtol=1e-4)
+    assert log_probs[-1] > 1.0 > log_probs[0]  # the prior's density is 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_pendulum_of_unknown_mass():
+    pytest.importorskip("gymnax")
+    pendulum = run("from_gymnax(")["pendulum"]
+    assert pendulum.spec.task_steps == 100
+    masses = np.asarray(jax.vmap(pendulum.describe)(pendulum.task_set("train")))
+    assert masses.shape == (100, 1) and 0.5 <= masses.min() < 0.6 and 1.4 < masses.max() <= 1.5
 
 
 def test_gymnax():

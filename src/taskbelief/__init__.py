@@ -1,6 +1,7 @@
 """taskbelief: meta reinforcement learning as task inference, in JAX.
 
-Importing it costs jax and numpy; what trains is loaded when it is first used.
+Importing it costs nothing; environments need jax and numpy, and what trains is loaded when it is
+first used.
 """
 
 from __future__ import annotations
@@ -8,20 +9,25 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from taskbelief.registry import environments, make, register
-
 if TYPE_CHECKING:
+    from taskbelief import adapters, posterior
     from taskbelief.api import Trained, load, train, train_function
     from taskbelief.checks import check_env
+    from taskbelief.foreign import from_brax, from_gymnax
+    from taskbelief.registry import environments, make, register
 
 __version__ = "0.1.0"
 __all__ = [
     "Trained",
     "__version__",
+    "adapters",
     "check_env",
     "environments",
+    "from_brax",
+    "from_gymnax",
     "load",
     "make",
+    "posterior",
     "register",
     "train",
     "train_function",
@@ -30,13 +36,27 @@ __all__ = [
 _LATER = {
     "Trained": "api",
     "check_env": "checks",
+    "from_brax": "foreign",
+    "from_gymnax": "foreign",
+    "environments": "registry",
     "load": "api",
+    "make": "registry",
+    "register": "registry",
     "train": "api",
     "train_function": "api",
 }
 
 
+_MODULES = ("adapters", "posterior")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"taskbelief.{name}")
     if name not in _LATER:
         raise AttributeError(f"module 'taskbelief' has no attribute {name!r}")
     try:

@@ -105,6 +105,15 @@ def _check_walk(env: Env, steps: int) -> tuple[Any, ...]:
     _require(_equal(found, walk(walk_key)), "the same key gives another walk", env)
     obs, state, action, reward, next_obs, terminated = found
     _require(bool(np.all(np.isfinite(next_obs))), "an observation is not finite", env)
+    if spec.obs_range:
+        least, greatest = np.asarray(spec.obs_range, np.float32).T
+        _require(len(least) == spec.obs_dim, "spec.obs_range has another length than obs_dim", env)
+        seen = np.asarray(next_obs)
+        _require(
+            bool(np.all((seen >= least - 1e-4) & (seen <= greatest + 1e-4))),
+            "an observation is outside spec.obs_range",
+            env,
+        )
     low, high = spec.reward_range
     _require(
         bool(np.all((np.asarray(reward) >= low) & (np.asarray(reward) <= high))),

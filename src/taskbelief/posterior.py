@@ -11,6 +11,12 @@ elsewhere. For independent Bernoulli arms the posterior is a Beta distribution p
 closed form. `init` counts what the first observation tells, p0(x0 | w) (the cues of numpad).
 
 A posterior sees only what an agent sees: observations, actions and rewards.
+
+    p = posterior.make("numpad")
+    belief = p.update(p.init(obs), obs, action, reward, next_obs)
+    p.probabilities(belief), p.mean(belief), p.entropy(belief), p.sample(belief, key)
+
+Every environment's belief is read in this way, whatever it is made of.
 """
 
 from __future__ import annotations
@@ -29,6 +35,7 @@ from taskbelief.types import (
     Array,
     Categories,
     Env,
+    EnvSpec,
     HasGoal,
     HasIndependentArms,
     HasInformativeStart,
@@ -63,41 +70,133 @@ class Counts(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """Pure functions of single (unbatched) values, to be vmapped, jitted and scanned.
+    """Pure functions of single (unbatched) values, to be vmapped, jitted and scanned. Each says
+    what it takes and gives: `help(p.update)`.
 
     Densities of real labels are per unit of length along the curve (or line) that the grid
     of hypotheses lies on; those of probabilities are densities of Beta distributions.
     """
 
-    init: Callable[..., Belief]  # (obs=None): on seeing the first observation; None: the prior
-    update: Callable[[Belief, Array, Array, Array, Array], Belief]  # obs, action, reward, next_obs
-    log_prob: Callable[[Belief, Task], Array]  # []: log mass (categories) or log density
-    log_prob_label: Callable[[Belief, Array], Array]  # []: the same, of a label h = describe(w)
-    mean: Callable[[Belief], Array]  # E[h]; for categories the marginals, [places, classes]
-    mode: Callable[..., Task]  # (belief, state=None): the most probable task
+    init: Callable[..., Belief]
+    update: Callable[[Belief, Array, Array, Array, Array], Belief]
+    log_prob: Callable[[Belief, Task], Array]
+    log_prob_label: Callable[[Belief, Array], Array]
+    mean: Callable[[Belief], Array]
+    mode: Callable[..., Task]
     sample: Callable[[Belief, Key], Task]
-    entropy: Callable[[Belief], Array]  # [] nats: of the hypotheses, or differential (arms)
-    statistics: Callable[[Belief, Array], Array]  # (belief, obs) -> [S]: as networks read it
-    labels: Array | None  # [K, ...]: h of each hypothesis; None: conjugate, there is no grid
-    tasks: Task | None  # [K, ...]: the hypotheses
+    entropy: Callable[[Belief], Array]
+    statistics: Callable[[Belief, Array], Array]
+    probabilities: Callable[[Belief], Array]
+    labels: Array
+    tasks: Task
 
 
-def make(env: str | Env, num: int = 1000) -> Posterior:
-    """The posterior of an environment, by name or as it is, on a grid of about `num` hypotheses
-    where W is not finite.
+_SAYS = {
+    "init": """(obs=None) -> belief: on seeing the first observation, [obs_dim]; or the prior.""",
+    "update": """(belief, obs, action, reward, next_obs) -> belief after one more step.
+
+    Args:
+      belief: from `init` or `update`.
+      obs: [obs_dim], what the action answered.
+      action: [num] or []. One that no environment plays counts as the one it plays in its place.
+      reward: [].
+      next_obs: [obs_dim], what the action led to, before any reset.
+
+    Arrays of JAX or NumPy, lists and Python's numbers will do.
+
+    Raises:
+      ValueError: of another shape (while tracing), or an arm that is not a whole number.
+    """,
+    "log_prob": """(belief, task) -> [] nats: log mass of a task (categories), or log density.""",
+    "log_prob_label": """(belief, h) -> [] nats: `log_prob` of the task that h describes.""",
+    "mean": """(belief) -> E[h], [num]; of categories the marginals, [places, classes].""",
+    "mode": """(belief, state=None) -> the most probable task (of arms the mean, []: a Beta(1, 1)
+    has no mode); of equally probable ones the nearest to `state`.""",
+    "sample": """(belief, key) -> a task drawn from the belief, leaves of shape [...].""",
+    "entropy": """(belief) -> [] nats: of the hypotheses, or differential (arms).""",
+    "statistics": """(belief, obs [obs_dim]) -> [S]: the belief as networks read it.""",
+    "probabilities": """(belief) -> [K], summing to 1: of each of `tasks`, as if p(w) were theirs.
+
+    Exact where they are all of W, and up to the grid elsewhere; of arms, K vectors drawn from
+    p(w), a rough picture, while all else that is said of arms is in closed form.
+    """,
+    "labels": """[K, ...]: h of each hypothesis.""",
+    "tasks": """[K, ...]: the hypotheses.""",
+}
+for _name, _text in _SAYS.items():
+    getattr(Posterior, _name).__doc__ = _text
+
+
+def make(env: Any, num: int = 1000) -> Posterior:
+    """The posterior of an environment, on a grid of about `num` hypotheses where W is not finite.
+
+    Args:
+      env: a name, an environment, or an adapter's environment, also within other projects'
+        wrappers.
+      num: hypotheses of the grid.
 
     Raises:
       ValueError: nobody has written down the likelihood of its histories.
     """
-    env = registry.make(env)
-    if isinstance(env, HasIndependentArms):
-        return _conjugate(env)
-    if isinstance(env, HasLikelihood):
-        return _filter(env, num)
+    made = registry.make(env if isinstance(env, str) else _inside(env))
+    if isinstance(made, HasIndependentArms):
+        return _careful(_conjugate(made, num), made)
+    if isinstance(made, HasLikelihood):
+        return _careful(_filter(made, num), made)
     raise ValueError(
-        f"{type(env).__name__} has no exact posterior: it lacks initial_carry, log_likelihood"
+        f"{type(made).__name__} has no exact posterior: it lacks initial_carry, log_likelihood"
         " or hypotheses (see types.HasLikelihood)"
     )
+
+
+def _inside(env: Any) -> Any:
+    """The environment of this library that an adapter, or a wrapper around one, holds."""
+    found = env
+    while not isinstance(getattr(found, "spec", None), EnvSpec):
+        inner = next(
+            (
+                getattr(found, name)
+                for name in ("env", "_env", "unwrapped", "venv", "envs")
+                if getattr(found, name, found) is not found
+            ),
+            None,
+        )
+        if inner is None:
+            return env
+        found = inner
+    return found
+
+
+def _careful(made: Posterior, env: Env) -> Posterior:
+    """Whose `update` takes what an agent from outside has at hand, and whose members say what
+    they do."""
+    spec = env.spec
+
+    def update(belief: Belief, obs: Any, action: Any, reward: Any, next_obs: Any) -> Belief:
+        obs = _shaped("obs", obs, spec.obs_dim)
+        action = spec.action.legal(action)
+        reward = _shaped("reward", reward)
+        next_obs = _shaped("next_obs", next_obs, spec.obs_dim)
+        return made.update(belief, obs, action, reward, next_obs)
+
+    def log_prob_label(belief: Belief, h: Any) -> Array:
+        return made.log_prob_label(belief, jnp.asarray(h))
+
+    careful = made._replace(update=update, log_prob_label=log_prob_label)
+    for name, text in _SAYS.items():
+        member = getattr(careful, name)
+        if callable(member):
+            member.__doc__ = text
+    return careful
+
+
+def _shaped(name: str, value: Any, *shape: int) -> Array:
+    value = jnp.asarray(value)
+    if value.shape != shape:
+        raise ValueError(
+            f"{name} of shape {list(value.shape)}: must be {list(shape)} (vmap for batches)"
+        )
+    return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.float32)
 
 
 def along(
@@ -214,6 +313,9 @@ def _filter(env: HasLikelihood, num: int) -> Posterior:
     def entropy(belief: Weights) -> Array:
         return -jnp.sum(jnp.exp(belief.log_probs) * belief.log_probs)
 
+    def probabilities(belief: Weights) -> Array:
+        return jnp.exp(belief.log_probs)
+
     origin = () if isinstance(spec.goal, Probabilities) else spec.goal.origin
 
     def _nearest(log_probs: Array, places: Array, obs: Array) -> Array:
@@ -270,6 +372,7 @@ def _filter(env: HasLikelihood, num: int) -> Posterior:
         sample,
         entropy,
         statistics,
+        probabilities,
         labels,
         tasks,
     )
@@ -282,8 +385,11 @@ def _take(tasks: Task, index: Array) -> Task:
 # ---- independent Bernoulli arms ---------------------------------------------------
 
 
-def _conjugate(env: HasIndependentArms) -> Posterior:
+def _conjugate(env: HasIndependentArms, num: int) -> Posterior:
     arms = env.spec.action.num
+    with jax.ensure_compile_time_eval():
+        tasks, log_prior = env.hypotheses(num)
+        labels = jax.vmap(env.describe)(tasks)
 
     def init(obs: Array | None = None) -> Counts:
         """Beta(1, 1): the uniform prior."""
@@ -328,6 +434,21 @@ def _conjugate(env: HasIndependentArms) -> Posterior:
         deviation = jnp.sqrt(p * (1 - p) / (pulls + 1))
         return jnp.concatenate([p - 0.5, deviation]) * np.sqrt(12.0)
 
+    def probabilities(belief: Counts) -> Array:
+        fits = jnp.log(labels) @ belief.wins + jnp.log1p(-labels) @ belief.losses
+        return jax.nn.softmax(log_prior + fits)
+
     return Posterior(
-        init, update, log_prob, log_prob_label, mean, mode, sample, entropy, statistics, None, None
+        init,
+        update,
+        log_prob,
+        log_prob_label,
+        mean,
+        mode,
+        sample,
+        entropy,
+        statistics,
+        probabilities,
+        labels,
+        tasks,
     )

@@ -135,7 +135,7 @@ class _Revealed:
     def spec(self) -> EnvSpec:
         spec = self.problem.spec
         told = heads.label_head(self.problem.label.spec).embed_dim
-        return replace(spec, obs_dim=spec.obs_dim + told)
+        return replace(spec, obs_dim=spec.obs_dim + told, obs_range=())
 
     def sample_task(self, key: Key) -> Task:
         return self.problem.env.sample_task(key)

@@ -6,12 +6,15 @@ also come from outside the package: `register("mine", Mine)`, or "package.module
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -36,6 +39,19 @@ def find(room: str, name: str) -> ModuleType:
     if name not in names(room):
         raise _unknown(room.removesuffix("s"), name, names(room))
     return importlib.import_module(f"taskbelief.{room}.{name}")
+
+
+def lines(room: str) -> dict[str, str]:
+    """{name: the first line of its docstring} of the components of `room`; nothing is imported
+    for it but the room. Environments: those that were registered too."""
+    found = {}
+    for name in names(room):
+        spec = importlib.util.find_spec(f"taskbelief.{room}.{name}")
+        assert spec is not None and spec.origin is not None
+        found[name] = ast.get_docstring(ast.parse(Path(spec.origin).read_text())) or ""
+    if room == "envs":
+        found |= {name: inspect.getdoc(made_by) or "" for name, made_by in _registered.items()}
+    return {name: text.partition("\n")[0] for name, text in found.items()}
 
 
 def _unknown(what: str, name: str, choices: tuple[str, ...]) -> ValueError:
@@ -68,7 +84,8 @@ def register(name: str, factory: Callable[..., Env]) -> None:
 
 
 def factory(name: str) -> Callable[..., Env]:
-    """What makes the environment `name`: a file's, a registered one, or "package.module:Class".
+    """What makes the environment `name`: a file's, a registered one, or "package.module:Class",
+    where an environment may stand for the class; its settings are then the defaults.
 
     Raises:
       ValueError: there is none; the message says what was looked for.
@@ -81,9 +98,20 @@ def factory(name: str) -> Callable[..., Env]:
             raise _unknown("env", name, environments())
         return find("envs", name).make
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"unknown env {name!r}: {error}") from error
+    return found if callable(found) else _again(found)
+
+
+def _again(env: Env) -> Callable[..., Env]:
+    """(**settings) -> `env` with these settings."""
+
+    def make(**settings: Any) -> Env:
+        return dataclasses.replace(env, **settings)  # type: ignore[type-var]
+
+    make.__signature__ = inspect.signature(type(env))  # type: ignore[attr-defined]
+    return make
 
 
 def name_of(env: Env) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 
 Array: TypeAlias = jax.Array
 Key: TypeAlias = jax.Array  # a new-style key from jax.random.key, used once
@@ -30,12 +31,47 @@ class Continuous:
 
     num: int
 
+    def legal(self, action: Array) -> Array:
+        """The action that is played: what lies outside the box is clipped, NaN counts as 0.
+
+        Raises:
+          ValueError: while tracing, of a shape other than [num], or of complex numbers.
+        """
+        action = _of_shape(action, (self.num,))
+        if jnp.issubdtype(action.dtype, jnp.complexfloating):
+            raise ValueError(f"an action of type {action.dtype}: must be real")
+        action = action.astype(jnp.float32)
+        return jnp.where(jnp.isnan(action), 0.0, jnp.clip(action, -1.0, 1.0))
+
 
 @dataclass(frozen=True)
 class Discrete:
     """Actions 0 ... num - 1, int32 of shape []."""
 
     num: int
+
+    def legal(self, action: Array) -> Array:
+        """The action that is played: below 0 the first, beyond the last one the last.
+
+        Raises:
+          ValueError: while tracing, of a shape other than [], or not a whole number.
+        """
+        action = _of_shape(action, ())
+        if not jnp.issubdtype(action.dtype, jnp.integer):
+            raise ValueError(f"an action of type {action.dtype}: must be a whole number")
+        limits = jnp.iinfo(action.dtype)
+        if limits.max >= self.num - 1 and limits.min <= 0:
+            action = jnp.clip(action, 0, self.num - 1)
+        return action.astype(jnp.int32)
+
+
+def _of_shape(action: Array, shape: tuple[int, ...]) -> Array:
+    action = jnp.asarray(action)
+    if action.shape != shape:
+        raise ValueError(
+            f"an action of shape {list(action.shape)}: must be {list(shape)} (vmap for batches)"
+        )
+    return action
 
 
 @dataclass(frozen=True)
@@ -96,6 +132,8 @@ class EnvSpec:
     goal: LabelSpec = None  # type: ignore[assignment]  # the family of goals; None: the task's
     reward_range: tuple[float, float] = (0.0, 1.0)
     terminates: bool = False  # episodes may end before their time
+    # the least and the greatest of each entry of an observation; (): it has no bounds
+    obs_range: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.goal is None:

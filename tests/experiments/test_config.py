@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from experiments import command, references
+import taskbelief
+from experiments import command, references, sweep
 from taskbelief import registry
 from taskbelief.runs import config, presets
 
@@ -30,8 +31,14 @@ def refusal(capsys, *args) -> str:
         (["--preset", "gpu"], "choose from cpu, paper"),
         (["--label", "tasks"], "choose from description"),
         (["--agent", "baseline", "--label", "task_index"], "baseline learns from reward alone"),
-        (["--agent.hiden", "3"], "--agent.hidden INT"),
-        (["--sede", "3"], "--seed INT"),
+        (["--agent.hiden", "3"], "unknown flag --agent.hiden: did you mean --agent.hidden?"),
+        (["--sede", "3"], "did you mean --seed?"),
+        (["--lr", "3"], "unknown flag --lr: did you mean --learner.learning_rate?"),
+        (["--learner.lr=3"], "unknown flag --learner.lr: did you mean --learner.learning_rate?"),
+        (["--batch-size", "3"], "did you mean --train.batch?"),
+        (["--num-envs", "3"], "did you mean --train.envs?"),
+        (["--hidden", "3"], "did you mean --agent.hidden?"),
+        (["--learner.clip", "3"], "unknown flag --learner.clip: --help lists all flags"),
         (["--seed", "x"], "--seed"),
         (["--seed", "-1"], "--seed -1: must not be negative"),
         (["--env"], "expected one argument"),
@@ -107,11 +114,48 @@ def test_help_explains_every_flag(capsys):
     for group in ("env", "agent", "learner", "train"):
         for field in dataclasses.fields(getattr(chosen, group)):
             assert f"--{group}.{field.name} " in said
-    assert command.about(chosen).split()[2] in said
+    assert " ".join(command.about(chosen).split()) in " ".join(said.split())
     # after the flag and its type comes the text: never the default alone
-    words = " ".join(said.replace("│", " ").split())
+    words = " ".join(said.partition(" options ")[2].replace("│", " ").split())
+    assert words.count(" --") > 60
     for flag in words.split(" --")[1:]:
         assert not flag.partition(" ")[2].partition(" ")[2].startswith("(default"), flag
+
+
+def test_help_lists_all_that_a_run_is_made_of(capsys):
+    """Each name with the first line of its module's docstring."""
+    with pytest.raises(SystemExit):
+        command.parse(["--help"])
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    for room in ("envs", "agents", "learners", "labels"):
+        for name in registry.names(room):
+            doc = registry.find(room, name).__doc__.partition("\n")[0]
+            assert f"{name} {doc}" in lines
+    assert f"paper {presets.SIZES['paper']}" in lines
+
+
+def test_a_run_begins_with_every_departure(monkeypatch):
+    """The preset's from the defaults, its label among them, and those of flags from the preset."""
+    rows = {
+        ("bandit", presets.ANY, presets.ANY): {"label": "posterior_goal", "learner.gamma": 0.5},
+        ("bandit", "baseline", presets.ANY): {"learner.privileged": False},
+    }
+    monkeypatch.setitem(presets.PRESETS, "cpu", rows)
+    chosen, _ = command.parse(["--env", "bandit", "--agent", "belief", "--seed", "3"])
+    assert command.about(chosen) == (
+        "Preset cpu of bandit, belief, svg0: --label posterior_goal (default: description),\n"
+        "  --learner.gamma 0.5 (default: 0.97).\n"
+        "By flags: --seed 3 (preset: 0)."
+    )
+    without_label = config.default("bandit", "baseline", "svg0", "cpu")
+    assert command.about(without_label) == (
+        "Preset cpu of bandit, baseline, svg0: --learner.gamma 0.5 (default: 0.97),\n"
+        "  --learner.privileged False (default: True)."
+    )
+    paper = config.default("bandit", "belief", "svg0", "paper")
+    assert command.about(paper).endswith("(default: 1000000).")
+    helped = dataclasses.replace(paper, env=taskbelief.make("numpad", mercy_share=0.5))
+    assert command.about(helped).endswith("Evaluations are without env.mercy_share.")
 
 
 @pytest.mark.parametrize(
@@ -123,3 +167,9 @@ def test_small_batches_are_not_divided_among_devices(monkeypatch, learner, batch
     row = {("bandit", presets.ANY, presets.ANY): {"train.batch": batch}}
     monkeypatch.setitem(presets.PRESETS, "cpu", row)
     assert config.default("bandit", "belief", learner, "cpu").train.shards == shards
+
+
+def test_the_sweeps_help_shows_its_examples(capsys):
+    with pytest.raises(SystemExit):
+        sweep.main(["--help"])
+    assert sweep.__doc__.strip() in capsys.readouterr().out

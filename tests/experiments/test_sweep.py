@@ -76,3 +76,22 @@ def test_groups_of_a_file_are_products_of_their_own(tmp_path, capsys):
     with pytest.raises(SystemExit):
         sweeps._parse(["--file", str(file)])
     assert "unknown jobs; choose from agent, env" in capsys.readouterr().err
+
+
+def test_environments_of_modules_have_directories_of_their_own():
+    cell = sweeps.Cell("mine.envs:line", "belief", "svg0", "", 3)
+    assert cell.name == "mine.envs.line-belief-svg0-s3"
+    assert cell.flags[:2] == ["--env", "mine.envs:line"]
+
+
+def test_the_table_has_returns_where_there_are_no_scores():
+    names = {"env": "line", "agent": "belief", "learner": "svg0", "label": "", "varied": ""}
+    common = names | {"env_steps": 1000, "minutes": 2.0}
+    returns = {"eval/holdout/return": 5.0, "eval/train/return": 6.0}
+    head, _, row = sweeps._table([common | returns])
+    assert head.endswith("| KL (nats) | hold-out return | training return |")
+    assert row.endswith("| 1,000 | 2.0 | - | - | - | - | 5.00 | 6.00 |")
+    scores = {"eval/holdout/score": 0.5, "eval/train/score": 0.75}
+    head, _, row = sweeps._table([common | returns | scores])
+    assert head.endswith("| hold-out | training | of the explorer's | KL (nats) |")
+    assert row.endswith("| 1,000 | 2.0 | 0.50 | 0.75 | - | - |")

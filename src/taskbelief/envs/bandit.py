@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from taskbelief.envs import _tasks
-from taskbelief.envs._settings import require
+from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Categories, Discrete, EnvSpec, Key, Probabilities
 
 
@@ -39,6 +39,7 @@ class Bandit:
     """size of the hold-out set"""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(self.arms >= 2, "arms", self.arms, "at least 2")
         require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
         require(self.train_tasks >= 1, "train_tasks", self.train_tasks, "at least 1")
@@ -52,6 +53,7 @@ class Bandit:
             task=Probabilities(self.arms),
             goal=Categories(1, self.arms),
             episode_steps=self.horizon,
+            obs_range=((1.0, 1.0),),
         )
 
     # ---- tasks
@@ -78,7 +80,9 @@ class Bandit:
     def step(
         self, key: Key, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
-        """Pays 1 with the probability of the arm `action`, [] int32."""
+        """Pays 1 with the probability of the arm `action`, [] int32; one that there is not is the
+        nearest that there is."""
+        action = self.spec.action.legal(action)
         win = jax.random.uniform(key) < task.probabilities[action]
         return jnp.ones(1), state, win.astype(jnp.float32), jnp.zeros((), bool)
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from taskbelief.envs import _tasks
-from taskbelief.envs._settings import require
+from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
 BACKENDS = ("spring", "positional", "generalized", "mjx")
@@ -56,6 +56,7 @@ class CheetahVelocity:
     """size of the hold-out set"""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(self.slowest > 0, "slowest", self.slowest, "positive")
         require(
             self.fastest > self.slowest, "fastest", self.fastest, f"above slowest={self.slowest}"
@@ -78,6 +79,11 @@ class CheetahVelocity:
             episode_steps=self.horizon,
             episodes_per_task=self.episodes,
         )
+
+    @property
+    def body(self) -> Any:
+        """Brax's half-cheetah, shared by all environments of one backend."""
+        return _body(self.backend)
 
     # ---- tasks
 
@@ -105,10 +111,12 @@ class CheetahVelocity:
     def step(
         self, key: Key, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
-        """One step of Brax's half-cheetah; deterministic, `key` is not used."""
+        """One step of Brax's half-cheetah by torques `action`, [6] in [-1, 1], clipped, where NaN
+        counts as 0; deterministic, `key` is not used."""
         del key
+        action = self.spec.action.legal(action)
         body = state.body.replace(metrics=dict(state.body.metrics))  # Brax writes into it
-        body = _body(self.backend).step(body, jnp.clip(action, -1.0, 1.0))
+        body = _body(self.backend).step(body, action)
         reward = _reward(body.obs, task)
         return body.obs, State(body), reward, jnp.zeros((), bool)
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from taskbelief.envs import _ball, _tasks
-from taskbelief.envs._settings import require
+from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
 
@@ -51,6 +51,7 @@ class NoisyTarget:
     """size of the hold-out set"""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(self.radius > 0, "radius", self.radius, "positive")
         require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
         require(self.force > 0, "force", self.force, "positive")
@@ -68,6 +69,7 @@ class NoisyTarget:
             task=place,
             goal=place,
             episode_steps=self.horizon,
+            obs_range=((-self.arena, self.arena),) * 2 + ((-1.0, 1.0),) * 2,
         )
 
     # ---- tasks
@@ -96,12 +98,14 @@ class NoisyTarget:
     def step(
         self, key: Key, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
-        """Rolls the ball, then flips the coin of the place where it came to be."""
+        """Rolls the ball by the force `action`, [2] in [-1, 1], clipped, where NaN counts as 0;
+        then flips the coin of the place where it came to be."""
+        action = self.spec.action.legal(action)
         state = State(
             *_ball.roll(
                 state.position,
                 state.velocity,
-                self.force * jnp.clip(action, -1.0, 1.0),
+                self.force * action,
                 friction=self.friction,
                 wall=self.arena,
             )

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from taskbelief.envs import _ball
-from taskbelief.envs._settings import require, require_split
+from taskbelief.envs._settings import require, require_split, require_types
 from taskbelief.types import Array, Categories, Continuous, EnvSpec, Key
 
 # log-likelihood of an observation that a hypothesis rules out. Finite, because a compiled
@@ -93,6 +93,7 @@ class Numpad:
     """size of the training set; all remaining sequences are held out"""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(self.size >= 2, "size", self.size, "at least 2")
         require(
             1 <= self.length <= self.size**2,
@@ -132,12 +133,17 @@ class Numpad:
     @property
     def spec(self) -> EnvSpec:
         pads = self.size**2
+        flags = pads + self.length + pads + pads * self._cued_pads
+        fastest = self.force / self.friction if self.friction else np.inf
         return EnvSpec(
-            obs_dim=4 + pads + self.length + pads + pads * self._cued_pads,
+            obs_dim=4 + flags,
             action=Continuous(3 if self.jump else 2),
             task=Categories(self.length, pads, self._coordinates, origin=(0, 1)),
             goal=Categories(1, pads, self._coordinates, origin=(0, 1)),
             episode_steps=self.horizon,
+            obs_range=((-self._wall, self._wall),) * 2
+            + ((-fastest, fastest),) * 2
+            + ((0.0, 1.0),) * flags,
             reward_range=(0.0, float(self.substeps)),
         )
 
@@ -197,7 +203,9 @@ class Numpad:
     def step(
         self, key: Key, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
-        """Rolls the ball for `substeps`; deterministic but for mercy."""
+        """Rolls the ball for `substeps` by the force `action`, [2] (or [3]) in [-1, 1], clipped,
+        where NaN counts as 0; deterministic but for mercy."""
+        action = self.spec.action.legal(action)
         forgiven = jnp.zeros(self.substeps, bool)
         if self.mercy_share:
             forgiven = jax.random.uniform(key, (self.substeps,)) < state.mercy

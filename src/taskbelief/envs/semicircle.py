@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from taskbelief.envs import _tasks
-from taskbelief.envs._settings import require
+from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
 
@@ -57,6 +57,7 @@ class Semicircle:
     """size of the hold-out set"""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
         require(self.episodes >= 1, "episodes", self.episodes, "at least 1")
         require(0 < self.target_radius < 1, "target_radius", self.target_radius, "between 0 and 1")
@@ -77,6 +78,7 @@ class Semicircle:
             goal=Reals(2, centre=(0.0, 2 / np.pi), scale=(np.sqrt(0.5), 0.31), origin=(0, 1)),
             episode_steps=self.horizon,
             episodes_per_task=self.episodes,
+            obs_range=((-self.arena, self.arena),) * 2 + ((-1.0, 1.0),) * 2,
         )
 
     # ---- tasks
@@ -106,7 +108,9 @@ class Semicircle:
     def step(
         self, key: Key, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
-        """Drives for `action_repeat` physics steps; `action` is (speed, turn rate) in [-1, 1]."""
+        """Drives for `action_repeat` physics steps; `action` is (speed, turn rate) in [-1, 1],
+        clipped; NaN counts as 0."""
+        action = self.spec.action.legal(action)
         positions, headings = self._drive(state, action)
         gaps = jnp.linalg.norm(positions - self._target(task), axis=-1)
         hit = jnp.any(gaps < self.target_radius)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from taskbelief.envs import _tasks
-from taskbelief.envs._settings import require
+from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
 
@@ -50,6 +50,7 @@ class SparseNavigation:
     """size of the hold-out set (PEARL: 20)"""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(self.episode_steps >= 1, "episode_steps", self.episode_steps, "at least 1")
         require(self.episodes >= 1, "episodes", self.episodes, "at least 1")
         require(self.test_episodes >= 1, "test_episodes", self.test_episodes, "at least 1")
@@ -61,6 +62,7 @@ class SparseNavigation:
     @property
     def spec(self) -> EnvSpec:
         place = Reals(2, centre=_CENTRE, scale=_SCALE, origin=(0, 1))
+        farthest = self.step_size * self.episode_steps
         return EnvSpec(
             obs_dim=2,
             action=Continuous(2),
@@ -68,6 +70,7 @@ class SparseNavigation:
             goal=place,
             episode_steps=self.episode_steps,
             episodes_per_task=self.episodes,
+            obs_range=((-farthest, farthest),) * 2,
         )
 
     # ---- tasks
@@ -96,8 +99,10 @@ class SparseNavigation:
     def step(
         self, key: Key, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
-        """Moves by `action`, [2] in [-1, 1], times the step size; deterministic."""
+        """Moves by `action`, [2] in [-1, 1], times the step size; deterministic. What is outside is
+        clipped, and NaN counts as 0."""
         del key
+        action = self.spec.action.legal(action)
         position = self._move(state.position, action)
         gap = jnp.linalg.norm(position - task.goal)
         reward = jnp.where(gap <= self.goal_radius, 1.0 - gap, 0.0)

@@ -68,7 +68,7 @@ class Config:
     privileged: bool = True
     """while training, the critic reads the task beside the history: its description, and the goal
     where that is of another family; acting does not"""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """of Adam"""
     learning_rate_end: float = 0.1
     """share of the learning rate left when training ends (linear decay)"""

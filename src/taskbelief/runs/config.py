@@ -6,7 +6,8 @@ import dataclasses
 import difflib
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,19 @@ def default(env: str | Env, agent: str, learner: str, size: str) -> RunConfig:
       ValueError: an unknown name, or a departure that fits no field.
     """
     name = env if isinstance(env, str) else registry.name_of(env)
+    return _with(env, agent, learner, size, presets.departures(size, name, agent, learner))
+
+
+def without_preset(config: RunConfig) -> RunConfig:
+    """The defaults of the same components, from which presets depart."""
+    names = config.env_name, config.agent_name, config.learner_name
+    return _with(*names, config.preset, {})
+
+
+def _with(
+    env: str | Env, agent: str, learner: str, size: str, departures: presets.Departures
+) -> RunConfig:
+    name = env if isinstance(env, str) else registry.name_of(env)
     groups = {
         "env": registry.factory(env) if isinstance(env, str) else lambda **_: env,
         "agent": registry.find("agents", agent).Config,
@@ -80,7 +94,7 @@ def default(env: str | Env, agent: str, learner: str, size: str) -> RunConfig:
         "": lambda **fields: fields,
     }
     settings: dict[str, dict[str, Any]] = {group: {} for group in groups}
-    for flag, value in presets.departures(size, name, agent, learner).items():
+    for flag, value in departures.items():
         group, _, field = flag.rpartition(".")
         settings[group][field] = value
     on_policy = groups["learner"]().needs.on_policy
@@ -103,9 +117,34 @@ def _usual_shards(given: Any, on_policy: bool) -> int:
 
 def unknown(what: str, name: str, choices: Sequence[str]) -> str:
     """A sentence with the nearest of `choices`."""
-    near = difflib.get_close_matches(name, choices, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    near = nearest(name, choices)
+    hint = f"; did you mean {near}?" if near else ""
     return f"unknown {what} {name!r}: choose from {', '.join(choices)}{hint}"
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice that was probably meant: by letters, by words or by initials, so that "lr" is
+    "learner.learning_rate" and "batch-size" is "train.batch"; None: no choice is near."""
+    likenesses = {choice: _likeness(name, choice) for choice in choices}
+    best = max(likenesses, key=likenesses.__getitem__, default=None)
+    return best if best is not None and likenesses[best] >= 0.5 else None
+
+
+_EMPTY_WORDS = {"n", "num", "number", "of", "size"}
+
+
+def _likeness(name: str, choice: str) -> float:
+    """0 for nothing in common, 1 for the same name; the group, before the dot, counts little."""
+    groups, (left, right) = zip(
+        *(text.rpartition(".")[::2] for text in (name, choice)), strict=True
+    )
+    left, right = (re.findall("[a-z0-9]+", text.lower()) for text in (left, right))
+    letters = difflib.SequenceMatcher(None, "_".join(left), "_".join(right)).ratio()
+    words, meant = set(left) - _EMPTY_WORDS, set(right) - _EMPTY_WORDS
+    shared = len(words & meant) / max(1, len(words | meant))
+    initials = len(right) > 1 and "".join(left) == "".join(word[0] for word in right)
+    likeness = max(letters if letters > 0.6 else 0.0, shared, 0.9 * initials)
+    return likeness + 0.05 * (groups[0] == groups[1])
 
 
 def uses_label(agent: str) -> bool:

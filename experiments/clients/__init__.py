@@ -1,0 +1,1 @@
+"""Agents that others wrote, on our environments (README.md of this folder)."""
