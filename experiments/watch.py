@@ -21,8 +21,8 @@ import numpy as np
 from PIL import Image
 
 import taskbelief
-from experiments import references, stop
-from taskbelief import posterior, render, rollout
+from experiments import stop
+from taskbelief import explorer, posterior, render, rollout
 from taskbelief.api import Trained
 from taskbelief.posterior import Belief, Posterior
 from taskbelief.render import LabelBelief, Views
@@ -263,12 +263,12 @@ def main() -> None:
             env = taskbelief.make(arguments.env)
         except ValueError as error:
             parser.error(f"--env: {error}")
-        policies = references.policies(env)
-        if arguments.policy not in policies:
-            parser.error(f"--policy {arguments.policy}: {arguments.env} has {', '.join(policies)}")
+        names = explorer.names(env)
+        if arguments.policy not in names:
+            parser.error(f"--policy {arguments.policy}: {arguments.env} has {', '.join(names)}")
         title = f"{arguments.env}, {arguments.policy}"
         task = _task(parser, env, arguments.task)
-        labels, history = play(env, policies[arguments.policy], task, key)
+        labels, history = play(env, explorer.make(env, arguments.policy), task, key)
         watched = Watched(env, task, *history, labels)
     steps = len(watched.rewards)
     if out.suffix == ".png":

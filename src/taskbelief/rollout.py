@@ -1,16 +1,18 @@
-"""Rollouts: meta-episodes from the zero carry, in parallel, in one scan.
+"""Meta-episodes: whole tasks played from the zero carry, side by side, in one scan.
 
-The loop holds the task. Within a meta-episode the state is reset whenever an episode ends, by
-termination or because time runs out; the task and the agent's carry continue.
+The loop holds the task. Within a meta-episode the state is reset whenever an episode ends,
+by itself or out of time; the task and the agent's carry go on.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from taskbelief.types import (
     AgentInput,
@@ -33,7 +35,7 @@ Act = Callable[[Carry, AgentInput, Key], tuple[Carry, Array, Array]]
 
 
 class Scripted(NamedTuple):
-    """A reference policy, unbatched. It may depend on state and task (the expert does)."""
+    """A reference policy, unbatched; may look at state and task (the expert does)."""
 
     init: Callable[[Array], Any]  # (first observation) -> carry
     act: Callable[[Any, Key, State, Task], Array]  # (carry, key, state, task) -> action
@@ -42,96 +44,55 @@ class Scripted(NamedTuple):
 
 
 def batch_size(tasks: Task) -> int:
-    """Returns B of a batch of tasks."""
+    """B of a batch of tasks."""
     return jax.tree.leaves(tasks)[0].shape[0]
 
 
 def take(tasks: Task, index: Array) -> Task:
-    """Returns the tasks at `index`, [B]."""
+    """The tasks at `index`, [B]."""
     return jax.tree.map(lambda leaf: leaf[index], tasks)
 
 
 def no_action(spec: EnvSpec, batch: int) -> Array:
-    """Returns the placeholder of the previous action at the first step: zeros, [B, num] or [B]."""
+    """What stands for the previous action before the first: zeros, [B, num] or [B]."""
     if isinstance(spec.action, Continuous):
         return jnp.zeros((batch, spec.action.num))
     return jnp.zeros(batch, jnp.int32)
 
 
+# (carry, inputs [1, B, ...], state [B, ...], key) -> (carry, action [B, ...], log_prob [B])
+Select = Callable[[Any, AgentInput, State, Key], tuple[Any, Array, Array]]
+
+
 class _Loop(NamedTuple):
     carry: Any
-    teacher_carry: Any
+    taught: Any  # the teacher's carry
     state: State  # [B, ...]
     inputs: AgentInput  # [1, B, ...]
 
 
-def _play(
+class _Keys(NamedTuple):
+    """What a step is given."""
+
+    step: Array  # [] int32: which one of the meta-episode
+    act: Key
+    env: Key  # [B]
+    again: Key  # for resets
+    label: Key  # [B]
+
+
+def _begin(
     env: Env,
     tasks: Task,
     key: Key,
     carry: Any,
-    select: Callable[[Any, AgentInput, State, Key], tuple[Any, Array, Array]],
     teach: Teacher | None,
     start: Callable[[Array], Any] | None = None,
-    observe: Callable[..., Any] | None = None,
-) -> Trajectory:
-    """Runs the loop. `select` sees the state, so only the functions of this module provide it."""
+) -> tuple[_Loop, _Keys]:
+    """The loop before its first step, and what its steps are given, [T, ...]."""
     spec, batch = env.spec, batch_size(tasks)
     resets = spec.episodes_per_task > 1 or spec.terminates
     reset_key, act_key, scan_key = jax.random.split(key, 3)
-
-    def body(loop: _Loop, xs: tuple[Array, Key, Key, Key, Key]) -> tuple[_Loop, Any]:
-        step, act_key, step_keys, again_key, label_keys = xs
-        carry, action, log_prob = select(loop.carry, loop.inputs, loop.state, act_key)
-        teacher_carry, h = loop.teacher_carry, ()
-        if teach is not None:
-            seen = jax.tree.map(lambda leaf: leaf[0], loop.inputs)
-            teacher_carry, h = jax.vmap(teach.label)(
-                teacher_carry, label_keys, seen, loop.state, tasks
-            )
-        obs, state, reward, terminated = jax.vmap(env.step)(step_keys, loop.state, action, tasks)
-        dense = None
-        if teach is not None and teach.reward is not None:
-            dense = jax.vmap(teach.reward)(obs, tasks)
-        if observe is not None:
-            carry = observe(carry, loop.inputs.obs[0], action, reward, obs)
-        if teach is not None:
-            teacher_carry = jax.vmap(teach.observe)(
-                teacher_carry, loop.inputs.obs[0], action, reward, obs
-            )
-
-        elapsed = loop.inputs.elapsed[0] + 1
-        task_end = step == spec.task_steps - 1
-        out_of_time = (elapsed == spec.episode_steps) | task_end
-        # No reset after the last step: the bootstrap input is the observation that follows it.
-        again = (terminated | out_of_time) & ~task_end
-
-        def reset(fresh_and_old: tuple) -> tuple:
-            fresh = jax.vmap(env.reset)(jax.random.split(again_key, batch), tasks)
-            return jax.tree.map(
-                lambda new, old: jnp.where(_expand(again, new), new, old), fresh, fresh_and_old
-            )
-
-        # Resets are rare, and skipped where no meta-episode needs one. Where they follow from the
-        # clock alone, the condition needs no communication between devices.
-        by_clock = (step + 1) % spec.episode_steps == 0
-        any_again = jnp.any(again) if spec.terminates else by_clock & ~task_end
-        reached = obs if resets else None
-        obs, state = jax.lax.cond(any_again, reset, lambda old: old, (obs, state))
-        elapsed = jnp.where(again, 0, elapsed)
-        inputs = AgentInput(obs, action, reward, again, jnp.zeros(batch, bool), elapsed, reached)
-        record = (
-            loop.inputs,
-            action,
-            log_prob,
-            reward,
-            terminated,
-            terminated | out_of_time,
-            jnp.broadcast_to(task_end, (batch,)),
-            Label(h, dense, tasks if teach is not None and teach.task else None),
-        )
-        return _Loop(carry, teacher_carry, state, _add_time(inputs)), record
-
     obs, state = jax.vmap(env.reset)(jax.random.split(reset_key, batch), tasks)
     first = AgentInput(
         obs=obs,
@@ -144,21 +105,103 @@ def _play(
     )
     if start is not None:
         carry = jax.vmap(start)(obs)
-    teacher_carry = () if teach is None else jax.vmap(teach.init)(obs)
-    loop = _Loop(carry, teacher_carry, state, _add_time(first))
+    taught = () if teach is None else jax.vmap(teach.init)(obs)
+    loop = _Loop(carry, taught, state, _add_time(first))
     steps = jnp.arange(spec.task_steps)
     act_keys = jax.random.split(act_key, spec.task_steps)
-    # All keys are made before the loop: one takes as many operations as thousands.
+    # all keys before the loop: making one takes as many operations as making thousands
     keys = jax.vmap(lambda key: jax.random.split(key, 3))(jax.random.split(scan_key, len(steps)))
     step_keys, label_keys = (
         jax.vmap(lambda key: jax.random.split(key, batch))(keys[:, place]) for place in (0, 2)
     )
-    loop, record = jax.lax.scan(body, loop, (steps, act_keys, step_keys, keys[:, 1], label_keys))
+    return loop, _Keys(steps, act_keys, step_keys, keys[:, 1], label_keys)
+
+
+def _advance(
+    env: Env,
+    tasks: Task,
+    loop: _Loop,
+    keys: _Keys,
+    select: Select,
+    teach: Teacher | None,
+    observe: Callable[..., Any] | None = None,
+) -> tuple[_Loop, Any]:
+    """One step of B meta-episodes: (the loop after it, what is recorded of it)."""
+    spec, batch = env.spec, batch_size(tasks)
+    resets = spec.episodes_per_task > 1 or spec.terminates
+    carry, action, log_prob = select(loop.carry, loop.inputs, loop.state, keys.act)
+    taught, h = loop.taught, ()
+    if teach is not None:
+        seen = jax.tree.map(lambda leaf: leaf[0], loop.inputs)
+        taught, h = jax.vmap(teach.label)(taught, keys.label, seen, loop.state, tasks)
+    obs, state, reward, terminated = jax.vmap(env.step)(keys.env, loop.state, action, tasks)
+    dense = None
+    if teach is not None and teach.reward is not None:
+        dense = jax.vmap(teach.reward)(obs, tasks)
+    if observe is not None:
+        carry = observe(carry, loop.inputs.obs[0], action, reward, obs)
+    if teach is not None:
+        taught = jax.vmap(teach.observe)(taught, loop.inputs.obs[0], action, reward, obs)
+
+    elapsed = loop.inputs.elapsed[0] + 1
+    task_end = keys.step == spec.task_steps - 1
+    out_of_time = (elapsed == spec.episode_steps) | task_end
+    # After the last step nothing is reset: the bootstrap input is what came next.
+    again = (terminated | out_of_time) & ~task_end
+
+    def reset(fresh_and_old: tuple) -> tuple:
+        fresh = jax.vmap(env.reset)(jax.random.split(keys.again, batch), tasks)
+        return jax.tree.map(
+            lambda new, old: jnp.where(_expand(again, new), new, old), fresh, fresh_and_old
+        )
+
+    # no environment of ours resets often: skip the work where none does. Where the clock alone
+    # says so, meta-episodes on several devices need not ask each other.
+    by_clock = (keys.step + 1) % spec.episode_steps == 0
+    any_again = jnp.any(again) if spec.terminates else by_clock & ~task_end
+    reached = obs if resets else None
+    obs, state = jax.lax.cond(any_again, reset, lambda old: old, (obs, state))
+    elapsed = jnp.where(again, 0, elapsed)
+    inputs = AgentInput(obs, action, reward, again, jnp.zeros(batch, bool), elapsed, reached)
+    record = (
+        loop.inputs,
+        action,
+        log_prob,
+        reward,
+        terminated,
+        terminated | out_of_time,
+        jnp.broadcast_to(task_end, (batch,)),
+        Label(h, dense, tasks if teach is not None and teach.task else None),
+    )
+    return _Loop(carry, taught, state, _add_time(inputs)), record
+
+
+def _recorded(loop: _Loop, record: Any) -> Trajectory:
+    """`loop` as it is after the last step, `record` [T, ...] of each."""
     inputs, action, log_prob, reward, terminated, episode_end, task_end, label = record
     inputs = jax.tree.map(
         lambda seen, last: jnp.concatenate([seen[:, 0], last]), inputs, loop.inputs
     )
     return Trajectory(inputs, action, log_prob, reward, terminated, episode_end, task_end, label)
+
+
+def _play(
+    env: Env,
+    tasks: Task,
+    key: Key,
+    carry: Any,
+    select: Select,
+    teach: Teacher | None,
+    start: Callable[[Array], Any] | None = None,
+    observe: Callable[..., Any] | None = None,
+) -> Trajectory:
+    """The one loop. `select` sees the state, so only this module's wrappers may give it."""
+    loop, keys = _begin(env, tasks, key, carry, teach, start)
+    return _recorded(
+        *jax.lax.scan(
+            lambda loop, now: _advance(env, tasks, loop, now, select, teach, observe), loop, keys
+        )
+    )
 
 
 def collect(
@@ -175,9 +218,9 @@ def collect(
       env: the environment.
       tasks: [B, ...], one for each meta-episode.
       key: consumed.
-      act: the agent with its parameters; it sees `AgentInput` only.
+      act: the agent with its parameters; sees `AgentInput` and nothing else.
       carry: the zero carry, [B, ...].
-      teach: produces the labels of the trajectory; None: labels are empty.
+      teach: labels each step, for the trajectory alone; None: labels are empty.
     """
 
     def select(carry: Carry, inputs: AgentInput, state: State, key: Key):
@@ -185,6 +228,39 @@ def collect(
         return act(carry, inputs, key)
 
     return _play(env, tasks, key, carry, select, teach)
+
+
+@functools.lru_cache(maxsize=16)
+def _from_python(env: Env) -> tuple[Callable, Callable]:
+    """(begin, advance), compiled: the same loop, a step at a time."""
+
+    def begin(tasks: Task, key: Key) -> tuple[_Loop, _Keys]:
+        return _begin(env, tasks, key, (), None)
+
+    def advance(tasks: Task, loop: _Loop, keys: _Keys, t: Array, chosen: tuple) -> Any:
+        now = jax.tree.map(lambda leaf: leaf[t], keys)
+        return _advance(env, tasks, loop, now, lambda carry, *_: (carry, *chosen), None)
+
+    return jax.jit(begin), jax.jit(advance)
+
+
+def collect_from_python(
+    env: Env, tasks: Task, key: Key, act: Callable[[Any, AgentInput, Key], Any], carry: Any
+) -> Trajectory:
+    """As `collect`, of the same chance, for an `act` that JAX cannot compile.
+
+    Args:
+      act: (carry, inputs [1, B, ...] as NumPy arrays, key) -> (carry, action [B, ...], log_prob).
+      carry: whatever `act` is to be given first.
+    """
+    begin, advance = _from_python(env)
+    loop, keys = begin(tasks, key)
+    records = []
+    for t in range(env.spec.task_steps):
+        carry, *chosen = act(carry, jax.tree.map(np.asarray, loop.inputs), keys.act[t])
+        loop, record = advance(tasks, loop, keys, np.int32(t), tuple(chosen))
+        records.append(record)
+    return _recorded(loop, jax.tree.map(lambda *leaves: jnp.stack(leaves), *records))
 
 
 def collect_scripted(env: Env, tasks: Task, key: Key, policy: Scripted) -> Trajectory:
@@ -200,7 +276,7 @@ def collect_scripted(env: Env, tasks: Task, key: Key, policy: Scripted) -> Traje
 
 
 def memoryless(act: Callable[[Key, State, Task], Array]) -> Scripted:
-    """Returns a reference policy without a carry, from (key, state, task) -> action."""
+    """A reference policy that forgets: (key, state, task) -> action."""
     return Scripted(
         init=lambda obs: (),
         act=lambda carry, key, state, task: act(key, state, task),
@@ -209,7 +285,7 @@ def memoryless(act: Callable[[Key, State, Task], Array]) -> Scripted:
 
 
 def uniform_random(spec: EnvSpec) -> Scripted:
-    """Returns the policy that is uniform over the action space: score 0."""
+    """Uniform over the action space: score 0."""
     num = spec.action.num
     if isinstance(spec.action, Continuous):
         return memoryless(lambda key, *_: jax.random.uniform(key, (num,), minval=-1, maxval=1))
@@ -217,10 +293,10 @@ def uniform_random(spec: EnvSpec) -> Scripted:
 
 
 def expert(env: Env) -> Scripted:
-    """Returns the scripted expert, which knows the task: score 1.
+    """Knows the task: score 1.
 
     Raises:
-      ValueError: the environment has no scripted expert.
+      ValueError: nobody has scripted one.
     """
     if not isinstance(env, HasExpert):
         raise ValueError(f"{type(env).__name__} has no scripted expert (see types.HasExpert)")
@@ -232,5 +308,5 @@ def _add_time(inputs: AgentInput) -> AgentInput:
 
 
 def _expand(mask: Array, like: Array) -> Array:
-    """Adds axes of length 1 to `mask` [B], so that it broadcasts against `like` [B, ...]."""
+    """`mask` [B] with axes of length 1 added, to broadcast against `like` [B, ...]."""
     return mask.reshape(mask.shape + (1,) * (like.ndim - 1))

@@ -444,6 +444,9 @@ class Agent(NamedTuple):
     context: int = 0  # C: transitions of a task that `infer_offline` wants
     # E[h] under the agent's belief, [T, B, ...]; for categories, their probabilities
     belief_mean: Callable[[Params, Features], Array] | None = None
+    # of labels that are numbers: the mass of the belief below the true ones, [T, B, num]; None:
+    # labels are categories, or it has no head
+    belief_cdf: Callable[[Params, Features, Label], Array] | None = None
     needs: Needs = Needs()
     # params -> learned embeddings of the training tasks, [K, D]; None: it has none
     table: Callable[[Params], Array] | None = None
