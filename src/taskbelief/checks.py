@@ -1,4 +1,4 @@
-"""What every environment promises: for authors of environments, and the contract tests."""
+"""Checks of an environment against its spec, for authors of environments and contract tests."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from taskbelief.types import (
 
 
 def check_env(env: Env, steps: int = 100) -> None:
-    """Plays `steps` random steps and holds `env` to its spec.
+    """Plays `steps` random steps and checks `env` against its spec.
 
     Raises:
-      ValueError: the first promise that is not kept, in one sentence.
+      ValueError: the first violation, in one sentence.
     """
     spec = env.spec
     _require(isinstance(spec, EnvSpec), "spec is no taskbelief.types.EnvSpec")
@@ -75,7 +75,7 @@ def _check_tasks(env: Env) -> None:
 
 
 def _check_walk(env: Env, steps: int) -> tuple[Any, ...]:
-    """Random steps; (task, obs, state, action, reward, next obs) of the first of them."""
+    """Plays random steps; returns (task, obs, state, action, reward, next obs) of the first."""
     spec = env.spec
     task_key, reset_key, walk_key = jax.random.split(jax.random.key(0), 3)
     task = env.sample_task(task_key)
@@ -161,7 +161,7 @@ def _check_capabilities(
         _require(bool(np.isfinite(told)), "rules out the true task (start_log_likelihood)", env)
 
 
-# ---- one promise at a time --------------------------------------------------------
+# ---- single checks -----------------------------------------------------------------
 
 
 def _random_action(spec: EnvSpec, key: Key) -> Array:

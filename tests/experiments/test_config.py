@@ -127,9 +127,9 @@ def test_help_lists_all_that_a_run_is_made_of(capsys):
     with pytest.raises(SystemExit):
         command.parse(["--help"])
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    for room in ("envs", "agents", "learners", "labels"):
-        for name in registry.names(room):
-            doc = registry.find(room, name).__doc__.partition("\n")[0]
+    for kind in ("envs", "agents", "learners", "labels"):
+        for name in registry.names(kind):
+            doc = registry.find(kind, name).__doc__.partition("\n")[0]
             assert f"{name} {doc}" in lines
     assert f"paper {presets.SIZES['paper']}" in lines
 
