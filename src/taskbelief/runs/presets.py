@@ -29,7 +29,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
         },
         ("bandit", ANY, ANY): {"label": "posterior_goal", "steps": 500_000},
         ("bandit", ANY, "ppo"): {"steps": 3_000_000, "learner.minibatches": 16},
-        ("semicircle", ANY, ANY): {"label": "expert_goal"},
+        ("semicircle", ANY, ANY): {"label": "expert_goal", "steps": 1_500_000},
         ("semicircle", ANY, "ppo"): {"steps": 10_000_000, "learner.minibatches": 16},
         # A coarser grid, because the filter runs in every update.
         **{
