@@ -1,5 +1,4 @@
-"""What every agent makes of a history: step equals sequence, what its features are made of, who
-learns from what, and what its own losses cost."""
+"""Tests of agents: single steps equal sequences, contents of features, gradients, losses."""
 
 import jax
 import jax.numpy as jnp

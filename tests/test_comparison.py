@@ -1,4 +1,4 @@
-"""The divergence of learned beliefs from the exact posterior, where it is known."""
+"""Tests of the divergence of learned beliefs from the exact posterior, in known cases."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The exact posterior against brute force, closed forms, and its own calibration."""
+"""Tests of the exact posterior against brute force and closed forms, and of its calibration."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The loop of meta-episodes: resets, labels, keys and what a teacher sees."""
+"""Tests of rollouts: resets, labels, keys and inputs of teachers."""
 
 import dataclasses
 from dataclasses import dataclass, replace
