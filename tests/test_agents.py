@@ -611,7 +611,7 @@ def test_pearl_draws_from_the_product_of_all_it_has_seen_when_an_episode_starts(
 def test_pearl_forgets_with_the_task():
     """A task that starts at step 6 begins with the prior; its second episode has 3 steps to tell
     of, and the draws of evaluation are those of a first and second episode."""
-    agent, params = pearl_of_known_factors()
+    agent, params = pearl_of_known_factors(context=3)
     inputs = random_inputs(EPISODES, 12)
     task = inputs.task_start.at[6].set(True)
     episode = inputs.episode_start.at[8].set(False).at[6].set(True).at[9].set(True)

@@ -138,7 +138,7 @@ def make(env: Any, num: int = 1000) -> Posterior:
     Raises:
       ValueError: nobody has written down the likelihood of its histories.
     """
-    made = registry.make(env if isinstance(env, str) else _inside(env))
+    made = registry.make(env if isinstance(env, str) else inside(env))
     if isinstance(made, HasIndependentArms):
         return _careful(_conjugate(made, num), made)
     if isinstance(made, HasLikelihood):
@@ -149,7 +149,7 @@ def make(env: Any, num: int = 1000) -> Posterior:
     )
 
 
-def _inside(env: Any) -> Any:
+def inside(env: Any) -> Any:
     """The environment of this library that an adapter, or a wrapper around one, holds."""
     found = env
     while not isinstance(getattr(found, "spec", None), EnvSpec):

@@ -439,6 +439,9 @@ class Agent(NamedTuple):
     context: int = 0  # C: transitions of a task that `infer_offline` wants
     # E[h] under the agent's own belief, [T, B, ...]; of categories their probabilities
     belief_mean: Callable[[Params, Features], Array] | None = None
+    # of labels that are numbers: the mass of the belief below the true ones, [T, B, num]; None:
+    # labels are categories, or it has no head
+    belief_cdf: Callable[[Params, Features, Label], Array] | None = None
     needs: Needs = Needs()
     # params -> [K, D]: what it has learnt of each training task; None: it does not know them
     table: Callable[[Params], Array] | None = None

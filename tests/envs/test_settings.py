@@ -10,6 +10,7 @@ BAD = [
     ("bandit", "horizon", 0),
     ("semicircle", "target_radius", 1.5),
     ("semicircle", "action_repeat", 0),
+    ("semicircle", "episodes", 0),
     ("noisy_target", "radius", -1.0),
     ("noisy_target", "friction", 0.0),
     ("noisy_target", "arena", 0.5),
@@ -25,6 +26,7 @@ BAD = [
     ("sparse_navigation", "goal_radius", 0.0),
     ("cheetah_velocity", "backend", "bullet"),
     ("cheetah_velocity", "horizon", 0),
+    ("cheetah_velocity", "episodes", 0),
     ("cheetah_velocity", "fastest", 0.1),
 ]
 

@@ -50,14 +50,14 @@ class Config:
     """units of each of the encoder's hidden layers (published: 200)"""
     encoder_layers: int = 2
     """hidden layers of the encoder (published: 3)"""
-    kl_weight: float = 2e-3
+    kl_weight: float = 1e-3
     """weight of the penalty KL(q(z | context) || N(0, I)), in nats, beside the critic's loss.
     Published: 1 for the sum over 16 tasks, beside squared errors of rewards a hundred times as
     large; that is 16 / 100² beside squared errors in our units, and half of it beside halves"""
     context: int = 32
     """transitions that a task is inferred from when learning (published: 1024); when acting, the
     evidence of more is scaled down to that of so many (published: so many are drawn)"""
-    prior_episodes: int = 3
+    prior_episodes: int = 1
     """at the start of each task, with z from the prior (published: 5)"""
 
     @property

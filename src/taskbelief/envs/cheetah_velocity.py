@@ -45,7 +45,9 @@ class CheetahVelocity:
     fastest: float = 3.0
     """largest target speed, metres per second [our choice]"""
     horizon: int = 200
-    """agent steps in a meta-episode, of 0.05 seconds each"""
+    """agent steps in an episode, of 0.05 seconds each"""
+    episodes: int = 1
+    """in a meta-episode: between them the body is put back, and the target speed stays"""
     backend: str = "spring"
     """Brax's physics: "spring", "positional", "generalized" or "mjx" [our choice]"""
     train_tasks: int = 100
@@ -60,6 +62,7 @@ class CheetahVelocity:
             self.fastest > self.slowest, "fastest", self.fastest, f"above slowest={self.slowest}"
         )
         require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
+        require(self.episodes >= 1, "episodes", self.episodes, "at least 1")
         require(self.backend in BACKENDS, "backend", self.backend, f"one of {', '.join(BACKENDS)}")
         require(self.train_tasks >= 1, "train_tasks", self.train_tasks, "at least 1")
         require(self.holdout_tasks >= 1, "holdout_tasks", self.holdout_tasks, "at least 1")
@@ -74,6 +77,7 @@ class CheetahVelocity:
             task=speed,
             goal=speed,
             episode_steps=self.horizon,
+            episodes_per_task=self.episodes,
         )
 
     @property

@@ -23,7 +23,6 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from taskbelief import rollout
 from taskbelief.learners import _by_task, _features
 from taskbelief.learners._by_task import Sample
 from taskbelief.networks import MLP, functional, heads
@@ -123,7 +122,7 @@ def make(
     optimiser = optax.partition(
         dict.fromkeys(names, each), {"agent": "agent", "heads": {name: name for name in names[1:]}}
     )
-    num_tasks = rollout.batch_size(env.task_set("train"))
+    num_tasks = len(jax.tree.leaves(env.task_set("train"))[0])
     replay = _by_task.replay(num_tasks, config.transitions, agent.context, env.spec.episode_steps)
 
     def init(key: Key) -> LearnerState:

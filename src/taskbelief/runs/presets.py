@@ -29,7 +29,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
         },
         ("bandit", ANY, ANY): {"label": "posterior_goal", "steps": 500_000},
         ("bandit", ANY, "ppo"): {"steps": 3_000_000, "learner.minibatches": 16},
-        ("semicircle", ANY, ANY): {"label": "expert_goal"},
+        ("semicircle", ANY, ANY): {"label": "expert_goal", "steps": 1_500_000},
         ("semicircle", ANY, "ppo"): {"steps": 10_000_000, "learner.minibatches": 16},
         # The filter runs in every update: a coarser grid.
         **{
@@ -60,12 +60,12 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
         ("sparse_navigation", "pearl", "sac"): {
             "dense": True,
             "env.episodes": 20,
-            "steps": 2_000_000,
+            "steps": 3_000_000,
             "evaluations": 10,
             "train.envs": 50,
             "train.updates": 500,
             "train.batch": 16,
-            "train.replay_rows": 5000,
+            "train.replay_rows": 7600,
             "train.warmup": 2,
             "train.shards": 1,
         },
