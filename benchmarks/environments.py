@@ -95,17 +95,15 @@ def _bare(name: str) -> Subject:
 def _adapted(name: str) -> Subject:
     from taskbelief.adapters import gymnax as adapter
 
-    env, _ = adapter.make(name)
+    env, params = adapter.make(name)
     bare = _bare(name)
 
     def reset(key: Key) -> Any:
-        task = env.sample_task(key)
-        return env.reset(key, task)[1], task
+        return env.reset(key, params)[1]
 
     def step(key: Key, state: Any, action: Array) -> tuple[Any, Array, Array]:
-        inner, task = state
-        obs, inner, reward, *_ = env.step(key, inner, action, task)
-        return (inner, task), obs, reward
+        obs, state, reward, *_ = env.step(key, state, action, params)
+        return state, obs, reward
 
     return Subject(reset, step, bare.actions, bare.substeps)
 

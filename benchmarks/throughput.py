@@ -136,9 +136,10 @@ def _batch(parts: Assembly, chosen: Any, state: Any, learnt: Any) -> Any:
     if state.replay is None:
         return parts.placed.collect(learnt.params, key)
     rings = parts.where.select_seed(state.replay, 0)
+    kind = parts.trainer.learner.replay or replay.WHOLE
 
     def sample(rings: Any) -> Any:
-        return parallel.shard(replay.sample(rings, key, chosen.train.batch), parts.where.mesh, 1)
+        return parallel.shard(kind.sample(rings, key, chosen.train.batch), parts.where.mesh, 1)
 
     return jax.jit(sample)(rings)
 

@@ -3,8 +3,9 @@
     python -m experiments.adaptation RUN [RUN ...] --out DIRECTORY
 
 For runs on sparse_navigation, from their newest checkpoints, on hold-out tasks (Humplik et al.
-2019, figure 6). Writes adaptation.json (each run's mean return by episode) and adaptation.png
-(runs of one agent together; paths of the first run of each on the same tasks).
+2019, figure 6). Writes adaptation.json (each run's return by episode and how it searches) and
+adaptation.png (mean and one standard deviation over tasks and seeds, runs of one agent together;
+paths of the first run of each on the same tasks).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
-import scipy.stats
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -35,9 +35,34 @@ class Played(NamedTuple):
     agent: str
     seed: int
     returns: np.ndarray  # [K, E]: of each episode
-    paths: np.ndarray  # [K, E, steps, 2]: where each episode went
+    paths: np.ndarray  # [K, E, steps + 1, 2]: where each episode went, from its start to its end
     goals: np.ndarray  # [K, 2]
     radius: float  # of a goal
+
+    @property
+    def searching(self) -> np.ndarray:
+        """[K, E] bool: no earlier episode of the task has hit the goal."""
+        hits = self.returns > 0
+        return np.cumsum(hits, axis=1) - hits == 0
+
+    @property
+    def end_distance(self) -> np.ndarray:
+        """[K, E]: from the goal, at the end of each episode."""
+        return np.linalg.norm(self.paths[:, :, -1] - self.goals[:, None], axis=-1)
+
+    @property
+    def search_spread(self) -> float:
+        """Standard deviation, in radians, of the angles that a task's episodes end at until the
+        goal is hit; the mean over tasks with several such episodes. Angles that are uniform on the
+        half circle have 0.91."""
+        end = self.paths[:, :, -1]
+        angles = np.arctan2(end[..., 1], end[..., 0])
+        several = self.searching.sum(axis=1) > 1
+        spreads = [
+            np.std(task[before])
+            for task, before in zip(angles[several], self.searching[several], strict=True)
+        ]
+        return float(np.mean(spreads)) if spreads else float("nan")
 
 
 def play(run: Path) -> list[Played]:
@@ -55,13 +80,18 @@ def _play(run: str, agent: str, trained: Trained) -> Played:
     tasks, trajectory = evaluate.play(trained)
     split = (spec.episodes_per_task, spec.episode_steps)
     reward = np.asarray(trajectory.reward).T.reshape(-1, *split)
-    seen = np.moveaxis(np.asarray(trajectory.inputs.obs[:-1]), 0, 1)[..., :2]
+    inputs = trajectory.inputs
+    reached = inputs.obs if inputs.reached is None else inputs.reached
+    seen, led_to = (
+        np.moveaxis(np.asarray(part), 0, 1)[..., :2].reshape(-1, *split, 2)
+        for part in (inputs.obs[:-1], reached[1:])
+    )
     return Played(
         run,
         agent,
         trained.seed,
         reward.sum(axis=-1),
-        seen.reshape(-1, *split, 2),
+        np.concatenate([seen[:, :, :1], led_to], axis=2),
         np.asarray(tasks.goal),
         env.goal_radius,
     )
@@ -74,13 +104,12 @@ def draw(played: list[Played], path: Path) -> None:
     curve = figure.add_subplot(grid[:, :2])
     for number, agent in enumerate(agents):
         of_agent = [one for one in played if one.agent == agent]
-        means = np.stack([one.returns.mean(axis=0) for one in of_agent])  # [seeds, E]
-        episode = np.arange(1, means.shape[1] + 1)
-        mean, colour = means.mean(axis=0), f"C{number}"
-        curve.plot(episode, mean, color=colour, label=f"{agent}, {len(means)} seeds")
-        if len(means) > 1:
-            reach = scipy.stats.sem(means) * scipy.stats.t.ppf(0.975, len(means) - 1)
-            curve.fill_between(episode, mean - reach, mean + reach, color=colour, alpha=0.2, lw=0)
+        returns = np.concatenate([one.returns for one in of_agent])  # [seeds and tasks, E]
+        episode = np.arange(1, returns.shape[1] + 1)
+        mean, std, colour = returns.mean(axis=0), returns.std(axis=0), f"C{number}"
+        seeds = len({(one.name, one.seed) for one in of_agent})
+        curve.plot(episode, mean, color=colour, label=f"{agent}, {seeds} seeds")
+        curve.fill_between(episode, mean - std, mean + std, color=colour, alpha=0.15, lw=0)
         for example in range(_EXAMPLES):
             axes = figure.add_subplot(grid[number, 2 + example])
             _paths(axes, of_agent[0], example)
@@ -94,6 +123,10 @@ def draw(played: list[Played], path: Path) -> None:
     curve.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=90, bbox_inches="tight")
     plt.close(figure)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return round(float(values.mean()), 4) if values.size else None
 
 
 def _paths(axes: Axes, one: Played, task: int) -> None:
@@ -123,6 +156,9 @@ def main() -> None:
             "tasks": len(one.returns),
             "return_by_episode": one.returns.mean(axis=0).round(4).tolist(),
             "std_over_tasks": one.returns.std(axis=0).round(4).tolist(),
+            "hit_by_episode": (~one.searching | (one.returns > 0)).mean(axis=0).round(4).tolist(),
+            "end_distance_after_hit": _mean(one.end_distance[~one.searching]),
+            "end_angle_std_before_hit": round(one.search_spread, 4),
         }
         for one in played
     ]
@@ -131,6 +167,12 @@ def main() -> None:
     for one in played:
         by_episode = " ".join(f"{value:.2f}" for value in one.returns.mean(axis=0))
         print(f"{one.name:40} {by_episode}")
+        hits = (~one.searching | (one.returns > 0)).mean(axis=0)[-1]
+        print(
+            f"{'':40} hit {hits:.3f} of the tasks; after a hit ends"
+            f" {_mean(one.end_distance[~one.searching])} from the goal; until then its ends differ"
+            f" by {one.search_spread:.2f} rad"
+        )
 
 
 if __name__ == "__main__":

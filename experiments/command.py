@@ -186,7 +186,7 @@ def _names(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     if names.resume is None:
         names.env = names.env or "numpad"
         names.agent = names.agent or "aux_head"
-        names.learner = names.learner or "svg0"
+        names.learner = names.learner or config.usual_learner(names.agent)
         names.preset = names.preset or ("cpu" if jax.default_backend() == "cpu" else "paper")
     return names, [_long(arg) for arg in args]
 
@@ -196,7 +196,7 @@ def check_names(given: Mapping[str, Sequence[str]]) -> None:
     allowed = {
         "env": registry.environments(),
         "agent": registry.names("agents"),
-        "learner": registry.names("learners"),
+        "learner": ("", *registry.names("learners")),
         "preset": presets.SIZES,
         "label": ("", *registry.names("labels")),
         "core": tuple(cores.CORES),

@@ -28,16 +28,13 @@ import jax
 import numpy as np
 
 import taskbelief
-from taskbelief import exam, registry, rollout, types
+from taskbelief import evaluation, registry, scoring, types
+from taskbelief.card import Reference
 from taskbelief.evaluation import References
 from taskbelief.exam import SPLITS
-from taskbelief.explorer import policies
-from taskbelief.rollout import Scripted
-from taskbelief.types import Array, Env, Key, Task
+from taskbelief.types import Env
 
 FILE = Path(__file__).parent / "results" / "references.json"
-
-_MOST = 1000  # tasks of a set
 
 
 @functools.lru_cache
@@ -58,8 +55,8 @@ def score(returns: float, env: Env, split: str = "holdout") -> float:
     entry = references(env)[split]
     if "expert" not in entry:
         raise ValueError(f"{registry.name_of(env)} has no expert to normalise by")
-    random, expert = entry["random"]["mean"], entry["expert"]["mean"]
-    return (returns - random) / (expert - random)
+    ends = References(entry["random"]["mean"], entry["expert"]["mean"], None)
+    return evaluation.normalise(returns, ends)
 
 
 def identity(env: Any) -> dict:
@@ -84,17 +81,14 @@ def measure(env: Env) -> dict:
     """Plays every reference policy on the tasks of both sets."""
     entry = identity(env)
     for split in ("train", "holdout"):
-        tasks = jax.tree.map(lambda leaf: leaf[:_MOST], env.task_set(split))
-        entry[split] = {name: _play(env, policy, tasks) for name, policy in policies(env).items()}
+        _, tasks = scoring.task_list(env, split, scoring.MOST, seed=0)
+        played = scoring.beside(env, split, tasks, seed=0)
+        entry[split] = {name: _entry(reference) for name, reference in played.items()}
     return entry
 
 
-def _play(env: Env, policy: Scripted, tasks: Task) -> dict:
-    @jax.jit
-    def returns(tasks: Task, key: Key) -> Array:
-        return rollout.collect_scripted(env, tasks, key, policy).reward.sum(axis=0)
-
-    each = np.asarray(returns(tasks, jax.random.key(0)), np.float64)
+def _entry(reference: Reference) -> dict:
+    each = np.asarray(reference.returns, np.float64)
     half_width = 1.96 * each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else float("nan")
     return {
         "mean": round(float(each.mean()), 4),
@@ -118,7 +112,9 @@ def of_run(env: Env, run: Path) -> dict[str, References | None]:
             new.write_text(json.dumps(measured, indent=1, default=str) + "\n")
             os.replace(new, path)
     return {
-        split: exam.references({name: entry["mean"] for name, entry in measured[split].items()})
+        split: evaluation.references(
+            {name: entry["mean"] for name, entry in measured[split].items()}
+        )
         for split in SPLITS
     }
 

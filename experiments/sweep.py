@@ -138,7 +138,7 @@ def _parse(args: Sequence[str]) -> tuple[list[Cell], list[str], Path, int]:
     parser.add_argument("--file", type=Path, help="TOML with the lists below, and `flags`")
     parser.add_argument("--env", nargs="+")
     parser.add_argument("--agent", nargs="+")
-    parser.add_argument("--learner", nargs="+", help="default: svg0")
+    parser.add_argument("--learner", nargs="+", help="default: the agent's usual one")
     parser.add_argument("--label", nargs="+", help="default: as the preset has it")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: 0 1 2")
     parser.add_argument("--together", action="store_true", help="all seeds in one program")
@@ -147,7 +147,7 @@ def _parse(args: Sequence[str]) -> tuple[list[Cell], list[str], Path, int]:
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     given = parser.parse_args(args)
     lists: dict[str, list] = {
-        "learner": ["svg0"],
+        "learner": [""],
         "label": [""],
         "seeds": [0, 1, 2],
         "vary": [],
@@ -197,6 +197,7 @@ def _cells(lists: dict[str, list], together: bool) -> Iterator[Cell]:
     num_seeds = len(set(lists["seeds"])) if together else 1
     names = (lists[name] for name in ("env", "agent", "learner", "label"))
     for env, agent, learner, label, seed in itertools.product(*names, seeds):
+        learner = learner or config.usual_learner(agent)
         label = label if config.uses_label(agent) else ""
         for value in values or [""]:
             yield Cell(env, agent, learner, label, seed, num_seeds, flag, value)

@@ -13,9 +13,17 @@ from taskbelief.envs.bandit import Bandit
 from taskbelief.envs.noisy_target import NoisyTarget
 from taskbelief.envs.numpad import Numpad
 from taskbelief.envs.sparse_navigation import SparseNavigation
-from taskbelief.learners import ppo
+from taskbelief.learners import ppo, svg0
 from taskbelief.networks import cores
-from taskbelief.types import AgentInput, Categories, Discrete, Label, Probabilities, Reals
+from taskbelief.types import (
+    AgentInput,
+    Categories,
+    Discrete,
+    Label,
+    Probabilities,
+    Reals,
+    Transition,
+)
 from tests.wiring import (
     BATCH,
     first_inputs,
@@ -218,13 +226,12 @@ def reach(kind, of, **more):
 
     def value(params):
         if agent.infer_offline is not None:
-            features = agent.infer_offline(params, inputs, jax.random.key(1))
+            key = jax.random.key(1)
+            features = agent.infer_offline(params, transitions(inputs), inputs.obs, key)
         else:
             key = jax.random.key(1) if agent.stochastic else None
             features = agent.unroll(params, agent.initial_carry(BATCH), inputs, key)[1]
-        num = 8 if agent.infer_offline is None else 7
-        now = jax.tree.map(lambda leaf: leaf[:num], features)
-        return of(now, agent.aux_loss(params, now, labels(spec, num))[0])
+        return of(features, agent.aux_loss(params, features, labels(spec))[0])
 
     gradient = jax.jit(jax.grad(value))(params)
     return jax.tree.map(lambda leaf: float(jnp.max(jnp.abs(leaf))), gradient)
@@ -363,10 +370,16 @@ def test_a_bottleneck_draws_codes_at_a_price(name, settings, memories):
 
 
 def test_ppo_refuses_features_that_are_drawn():
-    for kind, named in (("baseline-bottleneck", "bottleneck_beta"), ("pearl", "pearl")):
-        spec, agent, _, _ = build(kind)
-        with pytest.raises(ValueError, match=named):
-            ppo.make(posed(spec), agent, ppo.Config())
+    spec, agent, _, _ = build("baseline-bottleneck")
+    with pytest.raises(ValueError, match="bottleneck_beta"):
+        ppo.make(posed(spec), agent, ppo.Config())
+
+
+@pytest.mark.parametrize("learner", [ppo, svg0])
+def test_learners_from_histories_refuse_what_learns_from_transitions(learner):
+    spec, agent, _, _ = build("pearl")
+    with pytest.raises(ValueError, match="pearl from single transitions: it goes with sac"):
+        learner.make(posed(spec), agent, learner.Config())
 
 
 # ---- oracle -----------------------------------------------------------------------
@@ -540,8 +553,22 @@ def test_what_exact_belief_reads_of_two_goals_in_question():
 MEAN, PRECISION = np.array([2.0, -1.0]), np.array([0.3, 0.05])  # of each transition's factor
 
 
+def transitions(inputs):
+    """What a history consists of, [T - 1, B, ...]: what follows the encoder does not read."""
+    reward = inputs.prev_reward[1:]
+    return Transition(
+        inputs.obs[:-1],
+        inputs.prev_action[1:],
+        reward,
+        reward * jnp.nan,
+        inputs.obs[1:] * jnp.nan,
+        reward > 0,
+    )
+
+
 def pearl_of_known_factors(**settings):
     """An agent whose transitions all say the same: only the last bias of its encoder is not 0."""
+    settings = {"prior_episodes": 1, "context": 100, **settings}
     agent = make_agent("pearl", posed(EPISODES), latent=2, encoder=8, **settings)
     raw = np.log(np.expm1(PRECISION)) + 4.6  # softplus(raw - 4.6)
     last = jnp.asarray(np.concatenate([MEAN, raw]), jnp.float32)
@@ -575,8 +602,7 @@ def test_pearl_draws_from_the_product_of_all_it_has_seen_when_an_episode_starts(
             noise = np.stack([jax.random.normal(key, (2,)) for key in keys])
         else:
             noise = jax.random.normal(jax.random.split(key, 12)[4 * episode], (BATCH, 2))
-        clock = np.full((BATCH, 1), t % 4 / 4)
-        expected = np.concatenate([inputs.obs[t], clock, mean + std * noise], axis=-1)
+        expected = np.concatenate([inputs.obs[t], mean + std * noise], axis=-1)
         np.testing.assert_allclose(features.critic[t], expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(features.actor, features.critic)
     np.testing.assert_array_equal(features.loss, np.zeros((12, BATCH)))
@@ -585,12 +611,12 @@ def test_pearl_draws_from_the_product_of_all_it_has_seen_when_an_episode_starts(
 def test_pearl_forgets_with_the_task():
     """A task that starts at step 6 begins with the prior; its second episode has 3 steps to tell
     of, and the draws of evaluation are those of a first and second episode."""
-    agent, params = pearl_of_known_factors()
+    agent, params = pearl_of_known_factors(context=3)
     inputs = random_inputs(EPISODES, 12)
     task = inputs.task_start.at[6].set(True)
     episode = inputs.episode_start.at[8].set(False).at[6].set(True).at[9].set(True)
     inputs = inputs._replace(task_start=task, episode_start=episode)
-    z = agent.unroll(params, agent.initial_carry(BATCH), inputs, None)[1].critic[..., 4:]
+    z = agent.unroll(params, agent.initial_carry(BATCH), inputs, None)[1].critic[..., 3:]
     noise = pearl._fixed(jnp.arange(BATCH), jnp.zeros(BATCH, int), jnp.zeros((BATCH, 2)))
     np.testing.assert_allclose(z[6], noise, rtol=1e-5)
     np.testing.assert_array_equal(z[6], z[0])
@@ -599,16 +625,47 @@ def test_pearl_forgets_with_the_task():
     np.testing.assert_allclose(z[9], mean + std * noise, rtol=1e-4)
 
 
-def test_pearl_studies_one_draw_of_the_whole_meta_episode_at_a_price():
+@pytest.mark.parametrize("first", [0, 2, 3])
+def test_pearl_draws_from_the_prior_in_the_first_episodes_of_a_task(first):
+    """Of three episodes; a new task at the third begins with the prior again."""
+    agent, params = pearl_of_known_factors(prior_episodes=first)
+    inputs = random_inputs(EPISODES, 12)
+    unroll = jax.jit(lambda inputs: agent.unroll(params, agent.initial_carry(BATCH), inputs, None))
+    prior = pearl._fixed(jnp.arange(BATCH), jnp.full(BATCH, 1), jnp.zeros((BATCH, 2)))
+    mean, std = product(4)
+    expected = prior if first > 1 else mean + std * prior
+    z = unroll(inputs)[1].critic[..., 3:]
+    np.testing.assert_allclose(z[4], expected, rtol=1e-4)
+    last = pearl._fixed(jnp.arange(BATCH), jnp.full(BATCH, 2), jnp.zeros((BATCH, 2)))
+    mean, std = product(8)
+    np.testing.assert_allclose(z[8], last if first > 2 else mean + std * last, rtol=1e-4)
+    again = unroll(inputs._replace(task_start=inputs.task_start.at[8].set(True)))[1].critic
+    np.testing.assert_allclose(again[8, :, 3:], z[0], rtol=1e-4)  # no evidence either way
+
+
+def test_the_evidence_of_more_than_a_context_is_scaled_down_to_one():
+    """Of three episodes of four steps and a context of 6: 4 transitions count in full, 8 as 6."""
+    agent, params = pearl_of_known_factors(context=6)
+    inputs = random_inputs(EPISODES, 12)
+    _, features = agent.unroll(params, agent.initial_carry(BATCH), inputs, None)
+    for episode, num in ((1, 4), (2, 6)):
+        mean, std = product(num)
+        noise = pearl._fixed(jnp.arange(BATCH), jnp.full(BATCH, episode), jnp.zeros((BATCH, 2)))
+        z = features.critic[4 * episode, :, 3:]
+        np.testing.assert_allclose(z, mean + std * noise, rtol=1e-4)
+
+
+def test_pearl_infers_offline_by_one_draw_for_all_that_is_asked_and_a_kl():
     agent, params = pearl_of_known_factors(kl_weight=0.5)
     inputs = random_inputs(EPISODES, 13)  # twelve transitions
+    asked = np.random.default_rng(3).normal(size=(5, BATCH, 3))
     key = jax.random.key(2)
-    features = agent.infer_offline(params, inputs, key)
+    features = agent.infer_offline(params, transitions(inputs), jnp.asarray(asked), key)
     mean, std = product(12)
     z = mean + std * np.asarray(jax.random.normal(key, (BATCH, 2)))
-    z = np.broadcast_to(z, (13, BATCH, 2))
-    x = np.concatenate([inputs.obs, inputs.elapsed[..., None] / 4, z], axis=-1)
+    x = np.concatenate([asked, np.broadcast_to(z, (5, BATCH, 2))], axis=-1)
     np.testing.assert_allclose(features.critic, x, rtol=1e-4)
+    np.testing.assert_array_equal(features.actor, features.critic)
     kl = np.sum(0.5 * (mean**2 + std**2 - 1.0) - np.log(std))
     np.testing.assert_allclose(features.loss, 0.5 * kl, rtol=1e-4)
     loss, metrics = agent.aux_loss(params, features, Label(None))
@@ -616,22 +673,28 @@ def test_pearl_studies_one_draw_of_the_whole_meta_episode_at_a_price():
     np.testing.assert_allclose(metrics["latent_kl"], kl, rtol=1e-4)
 
 
+def test_pearl_without_evidence_is_the_prior_and_costs_nothing():
+    agent, params = pearl_of_known_factors(kl_weight=0.5)
+    nothing = jax.tree.map(lambda leaf: leaf[:0], transitions(random_inputs(EPISODES, 2)))
+    key = jax.random.key(2)
+    features = agent.infer_offline(params, nothing, jnp.zeros((1, BATCH, 3)), key)
+    z = jax.random.normal(key, (BATCH, 2))
+    np.testing.assert_allclose(features.critic[0, :, 3:], z, rtol=1e-6)
+    np.testing.assert_allclose(features.loss, 0.0, atol=1e-6)
+
+
 def test_pearls_evidence_is_of_whole_transitions_in_any_order():
     """(x, a, r) belong together: put in another order as wholes they say the same, and the
     rewards alone in another order something else. Acting has gathered the same by the end."""
-    _, agent, params, _ = build("pearl", latent=2)
+    _, agent, params, _ = build("pearl", latent=2, prior_episodes=0)
     params = jax.tree.map(lambda leaf: 5.0 * leaf, params)  # a last layer that says something
     inputs = random_inputs(EPISODES, 9)
     inputs = inputs._replace(episode_start=inputs.episode_start.at[8].set(True))
     key = jax.random.key(2)
 
     def draw(obs, action, reward, key=key):
-        mixed = inputs._replace(
-            obs=inputs.obs.at[:-1].set(obs),
-            prev_action=inputs.prev_action.at[1:].set(action),
-            prev_reward=inputs.prev_reward.at[1:].set(reward),
-        )
-        return agent.infer_offline(params, mixed, key).belief[0]
+        context = transitions(inputs)._replace(obs=obs, action=action, reward=reward)
+        return agent.infer_offline(params, context, inputs.obs[:1], key).belief[0]
 
     wholes = inputs.obs[:-1], inputs.prev_action[1:], inputs.prev_reward[1:]
     z = draw(*wholes)

@@ -1,5 +1,6 @@
 """From Python: train, save, load, play; with an environment from outside the package."""
 
+import dataclasses
 import json
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import taskbelief
-from taskbelief import api, exam, posterior, types
+from taskbelief import api, posterior, scoring, types
 from tests.test_problem import Place, Steps
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -128,9 +129,50 @@ def test_evaluation_is_scored_by_the_expert(trained):
     returns = np.asarray(played.reward).sum(axis=0).mean()
     assert found["eval/holdout/return"] == pytest.approx(returns, rel=1e-5)
     for split in ("train", "holdout"):  # each by its own ends
-        ends = exam.mean_returns(made.env, made.env.task_set(split, 5))
+        played = scoring.beside(made.env, split, made.env.task_set(split, 5), seed=0)
+        ends = {name: float(reference.returns.mean()) for name, reference in played.items()}
         share = (found[f"eval/{split}/return"] - ends["random"]) / (ends["expert"] - ends["random"])
         assert found[f"eval/{split}/score"] == pytest.approx(share, rel=1e-5)
+
+
+def test_a_score_of_an_agent_is_its_evaluation(trained, tmp_path):
+    """The same bits, of the agent as it is and as it was saved."""
+    made, _ = trained
+    made.save(tmp_path / "agent")
+    evaluated = made.evaluate()
+    for agent in (made, taskbelief.load(tmp_path / "agent")):
+        for split in ("holdout", "train"):
+            card = taskbelief.score(agent, tasks=split)
+            found = card.metrics()
+            assert found.pop("calibration_error") == card.calibration.error
+            wanted = {n: v for n, v in evaluated.items() if n.startswith(f"eval/{split}/")}
+            assert {f"eval/{split}/{name}": value for name, value in found.items()} == wanted
+    assert (card.policy, card.env, card.tasks) == ("belief, svg0", "tests.test_api:Known", "train")
+    with pytest.raises(ValueError, match="knows its own"):
+        taskbelief.score(made, "bandit")
+
+
+def test_an_agent_is_scored_on_other_tasks_too(trained):
+    """Its actions are deterministic, and so is the environment: task by task the same."""
+    made, _ = trained
+    few = taskbelief.score(made, num=3)
+    all_five = taskbelief.score(made, ENV)
+    np.testing.assert_allclose(few.returns, all_five.returns[:3], rtol=1e-5)
+    np.testing.assert_allclose(few.label_nll, all_five.label_nll[:, :3], rtol=1e-4)
+    np.testing.assert_allclose(few.kl, all_five.kl, rtol=1e-3, atol=1e-5)  # of the first two
+    given = taskbelief.score(made, tasks=Place(made.env.task_set("holdout", 5).x[2:]))
+    np.testing.assert_allclose(given.returns, all_five.returns[2:], rtol=1e-5)
+
+
+def test_what_a_run_is_scored_by_is_kept_with_it(trained, tmp_path):
+    made, _ = trained
+    ends = {"random": 1.0, "expert": 3.0, "explorer": 2.0}
+    scored = dataclasses.replace(made, references={"train": ends, "holdout": ends})
+    scored.save(tmp_path / "agent")
+    again = taskbelief.load(tmp_path / "agent")
+    found = taskbelief.score(again)
+    assert found.score == pytest.approx((made.evaluate()["eval/holdout/return"] - 1) / 2)
+    assert again.evaluate()["eval/holdout/score"] == found.score
 
 
 def test_a_pure_function_trains_the_same(trained):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from taskbelief import evaluation
-from taskbelief.evaluation import Evaluation, References
+from taskbelief.evaluation import References
 from tests import toys
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -34,6 +34,8 @@ def test_each_task_counts_once_and_in_its_place(batch):
     quarters = [2 * tasks + 3, 2 * tasks + 4, tasks + 2, tasks + 3]
     np.testing.assert_array_equal(found.quarters, quarters)
     assert found.label_nll.shape == (6, 5)
+    clock = np.array([1, 2, 3, 1, 2, 3])
+    np.testing.assert_array_equal(found.rewards, clock[:, None] + 1000 * toys.HOLDOUT[:5])
 
 
 def test_the_agent_takes_the_mode():
@@ -108,37 +110,28 @@ def test_random_scores_0_and_the_expert_1(returns, score):
     assert evaluation.normalise(returns, REFERENCES) == score
 
 
-def test_scores_are_means_over_tasks():
-    returns = np.array([4.0, 8.0, 9.0, 11.0])  # mean 8: a score of 6 / 8
-    quarters = np.array([[0.0, 0, 0, 4], [1, 1, 2, 2], [1, 3, 3, 1], [2, 4, 4, 4]])
-    nll = np.arange(8.0)[:, None] + np.array([-1.0, 0.0, 0.0, 1.0])  # over time 0 ... 7
-    found = evaluation.scores(Evaluation(returns, quarters, nll, returns - 2.0), REFERENCES)
-    low, high = found.pop("score_low"), found.pop("score_high")
-    assert found == pytest.approx(
-        {
-            "return": 8.0,
-            "return_sampled": 6.0,
-            "score_sampled": 0.5,
-            "score": 0.75,
-            "score_over_explorer": 1.5,  # of 4 / 8
-            **{f"return_quarter_{i}": mean for i, mean in enumerate([1.0, 1.5, 2.0, 3.5], 1)},
-            "label_nll": 3.5,
-            **{f"label_nll_quarter_{i}": mean for i, mean in enumerate([0.5, 2.5, 4.5, 6.5], 1)},
-        }
-    )
-    assert (2 / 8) < low < 0.75 < high < 9 / 8
+def test_without_an_expert_that_beats_chance_there_is_nothing_to_normalise_by():
+    assert evaluation.references({"random": 2.0, "expert": 10.0, "explorer": 6.0}) == REFERENCES
+    assert evaluation.references({"random": 2.0, "expert": 10.0}) == References(2.0, 10.0, None)
+    assert evaluation.references({"random": 2.0, "expert": 2.0}) is None
+    assert evaluation.references({"random": 2.0}) is None
 
 
-def test_without_references_there_are_no_scores():
-    returns = np.array([1.0, 3.0])
-    found = evaluation.scores(
-        Evaluation(returns, np.stack([returns / 4] * 4), None, returns + 1.0), None
-    )
-    assert found == {
-        "return": 2.0,
-        "return_sampled": 3.0,
-        **{f"return_quarter_{i}": 0.5 for i in (1, 2, 3, 4)},
-    }
+def test_classes_are_tallied_by_the_probability_that_was_said():
+    """Two places of three classes: 0.05 twice, 0.15, 0.25, 0.7 and 0.8; the likeliest are true."""
+    probs = jnp.array([[0.05, 0.7, 0.25], [0.8, 0.15, 0.05]])
+    said, found, count = evaluation.tally_classes(probs, jnp.array([1, 0]))
+    np.testing.assert_array_equal(count, [2, 1, 1, 0, 0, 0, 0, 1, 1, 0])
+    np.testing.assert_allclose(said, [0.1, 0.15, 0.25, 0, 0, 0, 0, 0.7, 0.8, 0], rtol=1e-6)
+    np.testing.assert_array_equal(found, [0, 0, 0, 0, 0, 0, 0, 1, 1, 0])
+
+
+def test_numbers_are_tallied_by_central_intervals():
+    """Masses below the true number of 0.5, 0.32 and 0.97: within the central 0, 0.36 and 0.94."""
+    said, found, count = evaluation.tally_numbers(jnp.array([[0.5], [0.32], [0.97]]))
+    np.testing.assert_array_equal(count, np.full(9, 3))
+    np.testing.assert_allclose(said, 0.3 * np.arange(1, 10), rtol=1e-6)
+    np.testing.assert_array_equal(found, [1, 1, 1, 2, 2, 2, 2, 2, 2])
 
 
 def test_the_interval_is_the_95_percent_one_of_the_mean():

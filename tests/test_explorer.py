@@ -10,7 +10,7 @@ from scipy import stats
 
 import taskbelief
 from experiments import references
-from taskbelief import explorer, posterior, rollout
+from taskbelief import explorer, posterior, rollout, scoring
 
 KEY = jax.random.key(0)
 ARMS = jnp.array([0.2, 0.9, 0.4])
@@ -29,12 +29,12 @@ def counts(wins, losses):
 def test_the_reference_expert_is_the_expert():
     """It plays the best arm, and drives at the target: knowing the task, and only so."""
     env, task, state = bandit()
-    expert = references.policies(env)["expert"]
+    expert = explorer.policies(env)["expert"]
     for best in range(3):
         task = task._replace(probabilities=jnp.roll(ARMS, best - 1))
         assert expert.act(expert.init(None), KEY, state, task) == best
     env = taskbelief.make("sparse_navigation")
-    expert = references.policies(env)["expert"]
+    expert = explorer.policies(env)["expert"]
     _, state = env.reset(KEY, None)
     for goal in ([-0.6, 0.8], [1.0, 0.0]):
         task = env.task_set("train", 1)._replace(goal=jnp.asarray(goal))
@@ -45,7 +45,7 @@ def test_the_reference_expert_is_the_expert():
 def test_the_random_reference_is_uniform():
     keys = jax.random.split(KEY, 3000)
     env, task, state = bandit()
-    policy = references.policies(env)["random"]
+    policy = explorer.policies(env)["random"]
     arms = jax.vmap(policy.act, (None, 0, None, None))((), keys, state, task)
     assert stats.chisquare(np.bincount(arms, minlength=3)).pvalue > 1e-3
     pushes = rollout.uniform_random(taskbelief.make("semicircle").spec)
@@ -61,9 +61,8 @@ def test_references_are_mean_returns_of_the_policies():
     sure = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), task)
     sure = sure._replace(probabilities=jnp.array([[0.0, 1.0, 0.0]] * 4))
     entry = {
-        name: references._play(env, policy, sure)
-        for name, policy in references.policies(env).items()
-        if name in ("random", "expert")
+        name: references._entry(reference)
+        for name, reference in scoring.beside(env, "given", sure, 0, ("random", "expert")).items()
     }
     assert entry["expert"] == {"mean": 100.0, "ci95": [100.0, 100.0], "tasks": 4}
     assert abs(entry["random"]["mean"] - 100 / 3) < 5 * np.sqrt(100 * 2 / 9 / 4)

@@ -27,14 +27,19 @@ ALLOWED = {
     "agents": WORDS | {"networks", "problem"},
     "learners": WORDS | {"networks", "problem"},
     "evaluation": WORDS | MIDDLE,
+    "view": WORDS,
+    "card": WORDS | {"evaluation"},
+    "scoring": WORDS | {"card", "evaluation", "explorer", "posterior", "rollout", "view"},
     "comparison": WORDS | MIDDLE,
     "training": WORDS | MIDDLE,
     "trainer": WORDS | MIDDLE | {"training", "evaluation", "comparison"},
-    "exam": WORDS | {"evaluation", "explorer", "rollout", "trainer"},
+    "exam": WORDS | {"card", "evaluation", "rollout", "trainer"},
     "runs": WORDS | {"parallel", "labels", "problem", "training", "trainer"},
-    "api": WORDS | {"exam", "posterior", "rollout", "runs", "training", "trainer"},
-    "adapters": WORDS | MIDDLE | {"render"},
-    "__init__": {"registry", "checks", "api", "foreign", "adapters", "posterior"},
+    "api": WORDS
+    | {"card", "evaluation", "exam", "posterior", "rollout", "runs", "scoring"}
+    | {"training", "trainer"},
+    "adapters": WORDS | MIDDLE | {"render", "view"},
+    "__init__": {"registry", "checks", "api", "foreign", "adapters", "posterior", "scoring"},
 }
 # agents and learners do not import each other; the oracle is the baseline by definition
 SIBLINGS = {("oracle", "baseline")}

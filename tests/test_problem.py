@@ -10,7 +10,7 @@ import pytest
 
 import taskbelief
 from taskbelief import (
-    evaluation,
+    card,
     explorer,
     posterior,
     problem,
@@ -100,7 +100,7 @@ def test_six_methods_are_enough_to_train_and_scores_are_returns(agent, learner):
     metrics, evaluated, played = run(jax.random.key(0))
     returns = np.asarray(played.reward).sum(axis=0)
     np.testing.assert_allclose(evaluated.returns, returns, rtol=1e-5)
-    scores = evaluation.scores(evaluated, None)
+    scores = card.of(evaluated, policy="", env="", tasks="holdout").metrics()
     assert scores["return"] == pytest.approx(returns.mean(), rel=1e-5)
     assert not any("score" in name for name in scores)
     assert ("belief_nll" in metrics) == (agent == "belief")

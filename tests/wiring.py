@@ -80,7 +80,7 @@ def small(
     if learner is ppo:
         sizes = dataclasses.replace(sizes, minibatches=BATCH)
     made = learner.make(posed, agent, sizes, 10)
-    teach = posed.teacher(labels=True, task=sizes.privileged)
+    teach = posed.teacher(labels=True, task=sizes.needs.privileged)
     return posed.seen(agent.needs).env, agent, made, teach
 
 
@@ -272,6 +272,7 @@ def toy(
         unroll=unroll,
         aux_loss=lambda params, features, label: (aux(params["weight"], label), metrics(label)),
         infer_offline=infer_offline,
+        context=4,
     )
 
 

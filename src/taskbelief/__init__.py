@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from taskbelief.checks import check_env
     from taskbelief.foreign import from_brax, from_gymnax
     from taskbelief.registry import environments, make, register
+    from taskbelief.scoring import score
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "make",
     "posterior",
     "register",
+    "score",
     "train",
     "train_function",
 ]
@@ -42,6 +44,7 @@ _LATER = {
     "load": "api",
     "make": "registry",
     "register": "registry",
+    "score": "scoring",
     "train": "api",
     "train_function": "api",
 }

@@ -13,7 +13,7 @@ import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief import exam, posterior, rollout, types
+from taskbelief import evaluation, exam, posterior, rollout, scoring, types
+from taskbelief.card import Card
+from taskbelief.evaluation import Evaluation, References
+from taskbelief.exam import Exam
 from taskbelief.runs import Failed, Refused, config, parts
 from taskbelief.runs.config import RunConfig
 from taskbelief.trainer import Trainer
@@ -42,6 +45,7 @@ from taskbelief.types import (
 )
 
 _PARAMS = "params.npz"  # beside config.json: a saved agent
+_REFERENCES = "references.json"  # what it is scored by, where a run has measured that
 
 
 class Progress(NamedTuple):
@@ -70,6 +74,8 @@ class Trained:
     config: RunConfig
     trainer: Trainer
     params: Params
+    # what its run is scored by, {task set: {reference policy: mean return}}; None: measured anew
+    references: Mapping[str, Mapping[str, float]] | None = None
 
     @property
     def env(self) -> Env:
@@ -88,14 +94,54 @@ class Trained:
     def evaluate(self) -> dict[str, float]:
         """Scores on the training and the hold-out tasks, named as in a run's metrics.csv; returns
         where the environment has no expert."""
-        chosen, trainer = self.config, self.trainer
-        asked = exam.make(trainer, chosen.evaluation_tasks, chosen.belief_tasks)
-        known = {
-            split: exam.references(exam.mean_returns(self.env, asked.of(split)))
-            for split in exam.SPLITS
-        }
+        return exam.scores(self.trainer, *self._examined())
+
+    def card(self, tasks: str | Task = "holdout", num: int | None = None, seed: int = 0) -> Card:
+        """What `taskbelief.score` says of the agent; with the defaults it is the evaluation's.
+
+        Args: as of `taskbelief.score`.
+
+        Raises:
+          ValueError: no such tasks, or tasks on which the agent means nothing.
+        """
+        trainer = self.trainer
+        name, chosen = scoring.task_list(self.env, tasks, num or self.config.evaluation_tasks, seed)
+        by_index = trainer.problem.label.names_training_task
+        if by_index and trainer.agent.needs.revealed and name != "train":
+            raise ValueError("tasks: must be train, for this agent is told which of them it plays")
+        beside = scoring.beside(self.env, name, chosen, seed, scoring.SHOWN)
+        if name in exam.SPLITS and num is None and seed == 0:
+            found = exam.cards(trainer, *self._examined())[name]
+        else:
+            play_key, compare_key = jax.random.split(jax.random.key(seed))
+            played = jax.device_get(jax.jit(trainer.evaluate)(self.params, chosen, play_key))
+            if by_index and name != "train":
+                played = played._replace(label_nll=None)
+            kl, compared = None, jax.tree.map(lambda leaf: leaf[: self.config.belief_tasks], chosen)
+            if trainer.compare is not None and self.config.belief_tasks:
+                compare = jax.jit(trainer.compare)
+                kl = compare(self.params, self.params, compared, compare_key)
+            found = exam.of(trainer, name, played, scoring.ends(beside), kl)
+        calibration = None
+        if trainer.calibrate is not None and found.label_nll is not None:
+            tally = jax.jit(trainer.calibrate)(self.params, chosen, jax.random.key(seed))
+            calibration = scoring.calibrated(tally)
+        called = f"{self.config.agent_name}, {self.config.learner_name}"
+        return dataclasses.replace(found, policy=called, beside=beside, calibration=calibration)
+
+    def _examined(
+        self,
+    ) -> tuple[Exam, dict[str, References | None], tuple[Evaluation, Array | None]]:
+        """The run's evaluation: on what, measured against what, and what was found."""
+        chosen = self.config
+        asked = exam.make(self.trainer, chosen.evaluation_tasks, chosen.belief_tasks)
         found = jax.device_get(jax.jit(asked.evaluate)(self.params))
-        return exam.scores(trainer, asked, known, found)
+        return asked, {split: self._references(asked, split) for split in exam.SPLITS}, found
+
+    def _references(self, asked: Exam, split: str) -> References | None:
+        if self.references is not None:
+            return evaluation.references(self.references[split])
+        return scoring.ends(scoring.beside(self.env, split, asked.of(split), 0, scoring.ENDS))
 
     def rollout(self, tasks: Task, key: Key) -> Rollout:
         """Plays `tasks`, [B, ...], with what the agent and the exact posterior make of them."""
@@ -138,6 +184,12 @@ class Trained:
         (folder / "config.json").write_text(json.dumps(record, indent=1) + "\n")
         named = {name: np.asarray(leaf) for name, leaf in _named(self.params).items()}
         np.savez(folder / _PARAMS, **named)  # type: ignore[arg-type]
+        if self.references is not None:
+            kept = {
+                split: {policy: {"mean": mean} for policy, mean in of_split.items()}
+                for split, of_split in self.references.items()
+            }
+            (folder / _REFERENCES).write_text(json.dumps(kept, indent=1) + "\n")
 
 
 def _known(env: Env, expected: Callable, played: types.Trajectory) -> Array:
@@ -163,7 +215,7 @@ def _known(env: Env, expected: Callable, played: types.Trajectory) -> Array:
 def train(
     env: str | Env,
     agent: str = "belief",
-    learner: str = "svg0",
+    learner: str | None = None,
     *,
     steps: int | None = None,
     seed: int = 0,
@@ -175,7 +227,7 @@ def train(
 
     Args:
       env: a name (its own file's, a registered one, "package.module:Class") or an environment.
-      agent, learner: their names.
+      agent, learner: their names; learner None: the agent's usual one (svg0; of pearl, sac).
       steps: agent steps, all together; None: as the preset has it.
       seed: of everything random.
       preset: "cpu" or "paper"; None: cpu on a CPU, paper elsewhere.
@@ -217,7 +269,7 @@ def _advance(made: Trainer) -> Callable[[TrainState, Array], tuple[TrainState, M
 
 
 def train_function(
-    env: str | Env, agent: str = "belief", learner: str = "svg0", **settings: Any
+    env: str | Env, agent: str = "belief", learner: str | None = None, **settings: Any
 ) -> Callable[[Key], tuple[Params, Metrics]]:
     """Training as a pure function, to be jitted, and vmapped over seeds.
 
@@ -240,7 +292,7 @@ def train_function(
 def configure(
     env: str | Env,
     agent: str = "belief",
-    learner: str = "svg0",
+    learner: str | None = None,
     *,
     preset: str | None = None,
     **settings: Any,
@@ -252,7 +304,7 @@ def configure(
     """
     if preset is None:
         preset = "cpu" if jax.default_backend() == "cpu" else "paper"
-    chosen = config.default(env, agent, learner, preset)
+    chosen = config.default(env, agent, learner or config.usual_learner(agent), preset)
     for name, value in settings.items():
         if value is not None:
             chosen = _with(chosen, name, value)
@@ -310,14 +362,26 @@ def load(path: str | os.PathLike, seed: int | None = None) -> Trained:
     seed = chosen.seed if seed is None else seed
     own = dataclasses.replace(chosen, seed=seed, num_seeds=1)
     if not (folder / _PARAMS).exists():
-        return Trained(own, made, parts.params(folder, chosen, made, seed))
+        return Trained(own, made, parts.params(folder, chosen, made, seed), _scored_by(folder))
     like = jax.eval_shape(made.learner.init, jax.eval_shape(jax.random.key, 0)).params
     with np.load(folder / _PARAMS) as saved:
         for name, leaf in _named(like).items():
             if name not in saved or saved[name].shape != leaf.shape:
                 raise Failed(f"{folder} holds no agent of this version: {name} is missing")
         leaves = [jnp.asarray(saved[name]) for name in _named(like)]
-    return Trained(own, made, jax.tree.structure(like).unflatten(leaves))
+    return Trained(own, made, jax.tree.structure(like).unflatten(leaves), _scored_by(folder))
+
+
+def _scored_by(folder: Path) -> dict[str, dict[str, float]] | None:
+    """The references that a run keeps."""
+    path = folder / _REFERENCES
+    if not path.exists():
+        return None
+    kept = json.loads(path.read_text())
+    return {
+        split: {policy: entry["mean"] for policy, entry in kept[split].items()}
+        for split in exam.SPLITS
+    }
 
 
 def _named(tree: Any) -> dict[str, Any]:

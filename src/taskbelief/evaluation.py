@@ -1,8 +1,8 @@
-"""Evaluation: deterministic actions on fixed task sets, and scores against references."""
+"""Evaluation: what policies earn on fixed task sets, and scores against references."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -21,7 +21,9 @@ class Evaluation(NamedTuple):
     returns: Array  # [K]
     quarters: Array  # [4, K]: return in each quarter of the meta-episode
     label_nll: Array | None  # [T, K] nats: of the label under the belief; None: it has no head
-    sampled: Array  # [K]: returns of another meta-episode, with actions drawn from the policy
+    sampled: Array | None  # [K]: returns of another meta-episode, with actions drawn from the
+    # policy; None: it was not asked
+    rewards: Array | None = None  # [T, K]; None: not kept
 
 
 class References(NamedTuple):
@@ -76,14 +78,13 @@ def make(
             jnp.stack([jnp.sum(part, axis=0) for part in quarters(trajectory.reward)]),
             label_nll,
             jnp.sum(sampled.reward, axis=0),
+            trajectory.reward,
         )
 
     def evaluate(params: Params, tasks: Task, key: Key) -> Evaluation:
         num = rollout.batch_size(tasks)
-        chunks = -(-num // batch)
-        width = -(-num // chunks)
-        # the last chunk is filled up with the first tasks, whose results are then dropped
-        index = (jnp.arange(chunks * width) % num).reshape(chunks, width)
+        index = jnp.asarray(chunked(num, batch))
+        chunks, width = index.shape
 
         def chunk(xs: tuple[Array, Key]) -> Evaluation:
             index, key = xs
@@ -100,6 +101,75 @@ def make(
     return evaluate
 
 
+def chunked(num: int, batch: int) -> np.ndarray:
+    """Which of `num` tasks are played side by side, at most `batch`: [chunks, width].
+
+    The last chunk is filled up with the first tasks, whose results are to be dropped.
+    """
+    chunks = -(-num // batch)
+    width = -(-num // chunks)
+    return (np.arange(chunks * width) % num).reshape(chunks, width)
+
+
+class Tally(NamedTuple):
+    """Sums over statements of probability, [N] each: what was said, how often it came true, and
+    how many there were. Their quotients are a `card.Calibration`."""
+
+    said: Array
+    found: Array
+    count: Array
+
+
+_BINS = 10
+
+
+def tally_classes(probs: Array, h: Array) -> Tally:
+    """Of categories: probs [..., classes] of the true classes h [...], in ten bins."""
+    hits = jax.nn.one_hot(h, probs.shape[-1]).reshape(-1)
+    probs = probs.reshape(-1)
+    bins = jnp.clip((probs * _BINS).astype(jnp.int32), 0, _BINS - 1)
+    sums = (jnp.zeros(_BINS).at[bins].add(each) for each in (probs, hits, jnp.ones_like(probs)))
+    return Tally(*sums)
+
+
+def tally_numbers(cumulative: Array) -> Tally:
+    """Of numbers: cumulative [...], the mass that the belief holds below the true number. How
+    often it lies within the central intervals of masses 0.1 to 0.9."""
+    masses = jnp.arange(1, _BINS) / _BINS
+    cumulative = cumulative.reshape(-1, 1)
+    within = jnp.sum(jnp.abs(2.0 * cumulative - 1.0) <= masses, axis=0, dtype=jnp.float32)
+    count = jnp.full(_BINS - 1, float(cumulative.size))
+    return Tally(masses * count, within, count)
+
+
+def calibration(
+    env: Env, agent: Agent, learner: Learner, teach: Teacher
+) -> Callable[[Params, Task, Key], Tally] | None:
+    """(params, K tasks, key) -> how often the agent's beliefs are right, along a meta-episode on
+    each task with deterministic actions; None: it has none. To be jitted."""
+    mean, cdf = agent.belief_mean, agent.belief_cdf
+    if mean is None:
+        return None
+
+    def calibrate(params: Params, tasks: Task, key: Key) -> Tally:
+        carry = agent.initial_carry(rollout.batch_size(tasks))
+        played = rollout.collect(
+            env,
+            tasks,
+            key,
+            lambda carry, now, _: learner.act(params, carry, now, None),
+            carry,
+            teach,
+        )
+        inputs = jax.tree.map(lambda leaf: leaf[:-1], played.inputs)
+        _, features = agent.unroll(params["agent"], carry, inputs, None)
+        if cdf is not None:
+            return tally_numbers(cdf(params["agent"], features, played.label))
+        return tally_classes(mean(params["agent"], features), played.label.h)
+
+    return calibrate
+
+
 def quarters(values: Array) -> list[Array]:
     """`values` [T, ...] in four parts along time, as equal as they can be."""
     return jnp.array_split(values, 4)
@@ -110,34 +180,12 @@ def part(evaluation: Evaluation, start: int, stop: int) -> Evaluation:
     return jax.tree.map(lambda leaf: leaf[..., start:stop], evaluation)
 
 
-def scores(evaluation: Evaluation, references: References | None) -> dict[str, float]:
-    """Means over the tasks, by name.
-
-    Without `references` there are no scores. `score` is 0 for the random policy and 1 for the
-    expert, `score_low` and `score_high` are its 95 % bootstrap interval over tasks;
-    `score_over_explorer` is the share of the explorer's. Actions are the mode of the policy, but
-    for `return_sampled` and `score_sampled`.
-    """
-    returns = np.asarray(evaluation.returns, np.float64)
-    named = {"return": float(np.mean(returns))}
-    named["return_sampled"] = float(np.mean(np.asarray(evaluation.sampled, np.float64)))
-    if references is not None:
-        low, high = interval(returns)
-        named["score"] = normalise(named["return"], references)
-        named["score_low"] = normalise(low, references)
-        named["score_high"] = normalise(high, references)
-        named["score_sampled"] = normalise(named["return_sampled"], references)
-        if references.explorer is not None:
-            reach = normalise(references.explorer, references)
-            named["score_over_explorer"] = named["score"] / reach
-    for number, quarter in enumerate(np.mean(np.asarray(evaluation.quarters), axis=1), start=1):
-        named[f"return_quarter_{number}"] = float(quarter)
-    if evaluation.label_nll is not None:
-        nll = np.mean(np.asarray(evaluation.label_nll), axis=1)
-        named["label_nll"] = float(np.mean(nll))
-        for number, quarter in enumerate(np.array_split(nll, 4), start=1):
-            named[f"label_nll_quarter_{number}"] = float(np.mean(quarter)) if quarter.size else 0.0
-    return named
+def references(means: Mapping[str, float]) -> References | None:
+    """What to measure a policy against, from mean returns by name; None where there is no expert,
+    or one that earns no more than chance: returns then stand for scores."""
+    if "expert" not in means or means["expert"] <= means["random"]:
+        return None
+    return References(means["random"], means["expert"], means.get("explorer"))
 
 
 def normalise(value: float, references: References) -> float:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief import evaluation, explorer, rollout
+from taskbelief import card, evaluation, registry, rollout, types
+from taskbelief.card import Card
 from taskbelief.evaluation import Evaluation, References
-from taskbelief.rollout import Scripted
 from taskbelief.trainer import Trainer
-from taskbelief.types import Array, Env, Key, Params, Task
+from taskbelief.types import Array, Params, Task
 
 SPLITS = ("train", "holdout")
 
@@ -49,38 +49,15 @@ def make(trainer: Trainer, num_tasks: int, belief_tasks: int) -> Exam:
     return Exam(tasks, rollout.batch_size(sets[0]), evaluate)
 
 
-def mean_returns(env: Env, tasks: Task) -> dict[str, float]:
-    """Of the policies that scores refer to, as far as `env` has them, on `tasks`, by name."""
-
-    def mean(policy: Scripted) -> float:
-        @jax.jit
-        def returns(tasks: Task, key: Key) -> Array:
-            return rollout.collect_scripted(env, tasks, key, policy).reward.sum(axis=0)
-
-        return float(np.mean(np.asarray(returns(tasks, jax.random.key(0)), np.float64)))
-
-    found = explorer.policies(env)
-    wanted = ("random", "expert", "explorer")
-    return {name: mean(found[name]) for name in wanted if name in found}
-
-
-def references(means: dict[str, float]) -> References | None:
-    """What to measure an agent against, from mean returns by name; None where there is no expert,
-    or one that earns no more than chance: returns then stand for scores."""
-    if "expert" not in means or means["expert"] <= means["random"]:
-        return None
-    return References(means["random"], means["expert"], means.get("explorer"))
-
-
-def scores(
+def cards(
     trainer: Trainer,
     exam: Exam,
-    references: dict[str, References | None],
+    references: Mapping[str, References | None],
     evaluated: tuple[Evaluation, Array | None],
-) -> dict[str, float]:
-    """Of both task sets, named as in metrics.csv."""
+) -> dict[str, Card]:
+    """By task set, without those on which the agent means nothing."""
     played, divergence = evaluated
-    row: dict[str, float] = {}
+    found = {}
     ends = (0, exam.train_tasks, len(played.returns))
     for split, start, end in zip(SPLITS, ends[:-1], ends[1:], strict=True):
         of_split = evaluation.part(played, start, end)
@@ -89,13 +66,44 @@ def scores(
             if trainer.agent.needs.revealed:
                 continue
             of_split = of_split._replace(label_nll=None)
-        found = evaluation.scores(of_split, references[split])
-        row |= {f"eval/{split}/{name}": value for name, value in found.items()}
-    if divergence is not None:
-        kl = np.mean(np.asarray(divergence), axis=1)
-        row["eval/holdout/belief_kl"] = float(np.mean(kl))
-        for number, quarter in enumerate(np.array_split(kl, 4), start=1):
-            row[f"eval/holdout/belief_kl_quarter_{number}"] = float(np.mean(quarter))
+        kl = divergence if split == "holdout" else None
+        found[split] = of(trainer, split, of_split, references[split], kl)
+    return found
+
+
+def of(
+    trainer: Trainer,
+    tasks: str,
+    played: Evaluation,
+    references: References | None,
+    kl: Array | None,
+) -> Card:
+    """What an evaluation found on one set of tasks."""
+    env = types.at_test(trainer.problem.env)
+    return card.of(
+        played,
+        policy="this agent",
+        env=registry.name_of(env),
+        tasks=tasks,
+        references=references,
+        episodes=card.equal_episodes(env.spec),
+        kl=None if kl is None else np.asarray(kl),
+    )
+
+
+def scores(
+    trainer: Trainer,
+    exam: Exam,
+    references: Mapping[str, References | None],
+    evaluated: tuple[Evaluation, Array | None],
+) -> dict[str, float]:
+    """Of both task sets, named as in metrics.csv."""
+    found = cards(trainer, exam, references, evaluated)
+    row = {
+        f"eval/{split}/{name}": value
+        for split, one in found.items()
+        for name, value in one.metrics().items()
+    }
     if "eval/train/score" in row and "eval/holdout/score" in row:
         row["eval/gap"] = row["eval/train/score"] - row["eval/holdout/score"]
     return row

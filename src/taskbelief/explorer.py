@@ -26,18 +26,34 @@ from taskbelief.types import (
 )
 
 
+def names(env: Env) -> tuple[str, ...]:
+    """Of the reference policies that `env` has."""
+    found = ["random"]
+    if isinstance(env, HasExpert):
+        found.append("expert")
+        if isinstance(env, HasLikelihood):
+            found.append("explorer")
+        if isinstance(env, HasIndependentArms):
+            found += ["thompson", "ucb", "gittins"]
+    return tuple(found)
+
+
+def make(env: Env, name: str) -> Scripted:
+    """The reference policy of that name, one of `names(env)`."""
+    makers = {
+        "random": lambda env: rollout.uniform_random(env.spec),
+        "expert": rollout.expert,
+        "explorer": explorer,
+        "thompson": thompson,
+        "ucb": upper_confidence,
+        "gittins": gittins,
+    }
+    return makers[name](env)
+
+
 def policies(env: Env) -> dict[str, Scripted]:
     """The reference policies that `env` has, by name."""
-    found = {"random": rollout.uniform_random(env.spec)}
-    if isinstance(env, HasExpert):
-        found["expert"] = rollout.expert(env)
-        if isinstance(env, HasLikelihood):
-            found["explorer"] = explorer(env)
-    if isinstance(env, HasExpert) and isinstance(env, HasIndependentArms):
-        found["thompson"] = thompson(env)
-        found["ucb"] = upper_confidence(env)
-        found["gittins"] = gittins(env)
-    return found
+    return {name: make(env, name) for name in names(env)}
 
 
 def explorer(env: Env, num: int = 1000) -> Scripted:
@@ -89,9 +105,9 @@ def gittins(env: Env) -> Scripted:
     Raises:
       ValueError: the environment's posterior is not one of independent Bernoulli arms.
     """
-    exact = posterior.make(env)
-    if exact.tasks is not None:
+    if not isinstance(env, HasIndependentArms):
         raise ValueError("gittins: needs independent Bernoulli arms, as bandit has")
+    exact = posterior.make(env)
     horizon = env.spec.task_steps
     index = jnp.asarray(gittins_index(horizon))
 

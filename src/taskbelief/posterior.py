@@ -31,7 +31,6 @@ import numpy as np
 from jax.scipy.special import betaln, digamma, logsumexp
 
 from taskbelief import registry
-from taskbelief.envs import _actions
 from taskbelief.types import (
     Array,
     Categories,
@@ -139,7 +138,7 @@ def make(env: Any, num: int = 1000) -> Posterior:
     Raises:
       ValueError: nobody has written down the likelihood of its histories.
     """
-    made = registry.make(env if isinstance(env, str) else _inside(env))
+    made = registry.make(env if isinstance(env, str) else inside(env))
     if isinstance(made, HasIndependentArms):
         return _careful(_conjugate(made, num), made)
     if isinstance(made, HasLikelihood):
@@ -150,7 +149,7 @@ def make(env: Any, num: int = 1000) -> Posterior:
     )
 
 
-def _inside(env: Any) -> Any:
+def inside(env: Any) -> Any:
     """The environment of this library that an adapter, or a wrapper around one, holds."""
     found = env
     while not isinstance(getattr(found, "spec", None), EnvSpec):
@@ -175,7 +174,7 @@ def _careful(made: Posterior, env: Env) -> Posterior:
 
     def update(belief: Belief, obs: Any, action: Any, reward: Any, next_obs: Any) -> Belief:
         obs = _shaped("obs", obs, spec.obs_dim)
-        action = _actions.legal(action, spec.action)
+        action = spec.action.legal(action)
         reward = _shaped("reward", reward)
         next_obs = _shaped("next_obs", next_obs, spec.obs_dim)
         return made.update(belief, obs, action, reward, next_obs)

@@ -57,7 +57,8 @@ class Problem:
         if needs.several_episodes and self.spec.episodes_per_task == 1:
             raise ValueError(
                 "this agent needs tasks of several episodes, and a task of this environment is one"
-                " single episode: sparse_navigation has several; belief and aux_head fit any"
+                " single episode: sparse_navigation has several, semicircle and cheetah_velocity as"
+                " many as env.episodes says; belief and aux_head fit any"
             )
         if needs.posterior and not isinstance(self.env, HasLikelihood):
             raise ValueError(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from taskbelief.types import Array, Key, Trajectory
+from taskbelief.types import Array, Key, ReplayKind, Trajectory
 
 
 class Replay(NamedTuple):
@@ -68,3 +68,6 @@ def _divide(num: int, rings: int, what: str) -> int:
     if num % rings:
         raise ValueError(f"{what} of {num} rows: must be a multiple of the {rings} rings")
     return num // rings
+
+
+WHOLE = ReplayKind(init, add, sample)

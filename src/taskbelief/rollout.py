@@ -6,11 +6,13 @@ by itself or out of time; the task and the agent's carry go on.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from taskbelief.types import (
     AgentInput,
@@ -58,6 +60,10 @@ def no_action(spec: EnvSpec, batch: int) -> Array:
     return jnp.zeros(batch, jnp.int32)
 
 
+# (carry, inputs [1, B, ...], state [B, ...], key) -> (carry, action [B, ...], log_prob [B])
+Select = Callable[[Any, AgentInput, State, Key], tuple[Any, Array, Array]]
+
+
 class _Loop(NamedTuple):
     carry: Any
     taught: Any  # the teacher's carry
@@ -65,69 +71,28 @@ class _Loop(NamedTuple):
     inputs: AgentInput  # [1, B, ...]
 
 
-def _play(
+class _Keys(NamedTuple):
+    """What a step is given."""
+
+    step: Array  # [] int32: which one of the meta-episode
+    act: Key
+    env: Key  # [B]
+    again: Key  # for resets
+    label: Key  # [B]
+
+
+def _begin(
     env: Env,
     tasks: Task,
     key: Key,
     carry: Any,
-    select: Callable[[Any, AgentInput, State, Key], tuple[Any, Array, Array]],
     teach: Teacher | None,
     start: Callable[[Array], Any] | None = None,
-    observe: Callable[..., Any] | None = None,
-) -> Trajectory:
-    """The one loop. `select` sees the state, so only this module's wrappers may give it."""
+) -> tuple[_Loop, _Keys]:
+    """The loop before its first step, and what its steps are given, [T, ...]."""
     spec, batch = env.spec, batch_size(tasks)
     resets = spec.episodes_per_task > 1 or spec.terminates
     reset_key, act_key, scan_key = jax.random.split(key, 3)
-
-    def body(loop: _Loop, xs: tuple[Array, Key, Key, Key, Key]) -> tuple[_Loop, Any]:
-        step, act_key, step_keys, again_key, label_keys = xs
-        carry, action, log_prob = select(loop.carry, loop.inputs, loop.state, act_key)
-        taught, h = loop.taught, ()
-        if teach is not None:
-            seen = jax.tree.map(lambda leaf: leaf[0], loop.inputs)
-            taught, h = jax.vmap(teach.label)(taught, label_keys, seen, loop.state, tasks)
-        obs, state, reward, terminated = jax.vmap(env.step)(step_keys, loop.state, action, tasks)
-        dense = None
-        if teach is not None and teach.reward is not None:
-            dense = jax.vmap(teach.reward)(obs, tasks)
-        if observe is not None:
-            carry = observe(carry, loop.inputs.obs[0], action, reward, obs)
-        if teach is not None:
-            taught = jax.vmap(teach.observe)(taught, loop.inputs.obs[0], action, reward, obs)
-
-        elapsed = loop.inputs.elapsed[0] + 1
-        task_end = step == spec.task_steps - 1
-        out_of_time = (elapsed == spec.episode_steps) | task_end
-        # After the last step nothing is reset: the bootstrap input is what came next.
-        again = (terminated | out_of_time) & ~task_end
-
-        def reset(fresh_and_old: tuple) -> tuple:
-            fresh = jax.vmap(env.reset)(jax.random.split(again_key, batch), tasks)
-            return jax.tree.map(
-                lambda new, old: jnp.where(_expand(again, new), new, old), fresh, fresh_and_old
-            )
-
-        # no environment of ours resets often: skip the work where none does. Where the clock alone
-        # says so, meta-episodes on several devices need not ask each other.
-        by_clock = (step + 1) % spec.episode_steps == 0
-        any_again = jnp.any(again) if spec.terminates else by_clock & ~task_end
-        reached = obs if resets else None
-        obs, state = jax.lax.cond(any_again, reset, lambda old: old, (obs, state))
-        elapsed = jnp.where(again, 0, elapsed)
-        inputs = AgentInput(obs, action, reward, again, jnp.zeros(batch, bool), elapsed, reached)
-        record = (
-            loop.inputs,
-            action,
-            log_prob,
-            reward,
-            terminated,
-            terminated | out_of_time,
-            jnp.broadcast_to(task_end, (batch,)),
-            Label(h, dense, tasks if teach is not None and teach.task else None),
-        )
-        return _Loop(carry, taught, state, _add_time(inputs)), record
-
     obs, state = jax.vmap(env.reset)(jax.random.split(reset_key, batch), tasks)
     first = AgentInput(
         obs=obs,
@@ -149,12 +114,94 @@ def _play(
     step_keys, label_keys = (
         jax.vmap(lambda key: jax.random.split(key, batch))(keys[:, place]) for place in (0, 2)
     )
-    loop, record = jax.lax.scan(body, loop, (steps, act_keys, step_keys, keys[:, 1], label_keys))
+    return loop, _Keys(steps, act_keys, step_keys, keys[:, 1], label_keys)
+
+
+def _advance(
+    env: Env,
+    tasks: Task,
+    loop: _Loop,
+    keys: _Keys,
+    select: Select,
+    teach: Teacher | None,
+    observe: Callable[..., Any] | None = None,
+) -> tuple[_Loop, Any]:
+    """One step of B meta-episodes: (the loop after it, what is recorded of it)."""
+    spec, batch = env.spec, batch_size(tasks)
+    resets = spec.episodes_per_task > 1 or spec.terminates
+    carry, action, log_prob = select(loop.carry, loop.inputs, loop.state, keys.act)
+    taught, h = loop.taught, ()
+    if teach is not None:
+        seen = jax.tree.map(lambda leaf: leaf[0], loop.inputs)
+        taught, h = jax.vmap(teach.label)(taught, keys.label, seen, loop.state, tasks)
+    obs, state, reward, terminated = jax.vmap(env.step)(keys.env, loop.state, action, tasks)
+    dense = None
+    if teach is not None and teach.reward is not None:
+        dense = jax.vmap(teach.reward)(obs, tasks)
+    if observe is not None:
+        carry = observe(carry, loop.inputs.obs[0], action, reward, obs)
+    if teach is not None:
+        taught = jax.vmap(teach.observe)(taught, loop.inputs.obs[0], action, reward, obs)
+
+    elapsed = loop.inputs.elapsed[0] + 1
+    task_end = keys.step == spec.task_steps - 1
+    out_of_time = (elapsed == spec.episode_steps) | task_end
+    # After the last step nothing is reset: the bootstrap input is what came next.
+    again = (terminated | out_of_time) & ~task_end
+
+    def reset(fresh_and_old: tuple) -> tuple:
+        fresh = jax.vmap(env.reset)(jax.random.split(keys.again, batch), tasks)
+        return jax.tree.map(
+            lambda new, old: jnp.where(_expand(again, new), new, old), fresh, fresh_and_old
+        )
+
+    # no environment of ours resets often: skip the work where none does. Where the clock alone
+    # says so, meta-episodes on several devices need not ask each other.
+    by_clock = (keys.step + 1) % spec.episode_steps == 0
+    any_again = jnp.any(again) if spec.terminates else by_clock & ~task_end
+    reached = obs if resets else None
+    obs, state = jax.lax.cond(any_again, reset, lambda old: old, (obs, state))
+    elapsed = jnp.where(again, 0, elapsed)
+    inputs = AgentInput(obs, action, reward, again, jnp.zeros(batch, bool), elapsed, reached)
+    record = (
+        loop.inputs,
+        action,
+        log_prob,
+        reward,
+        terminated,
+        terminated | out_of_time,
+        jnp.broadcast_to(task_end, (batch,)),
+        Label(h, dense, tasks if teach is not None and teach.task else None),
+    )
+    return _Loop(carry, taught, state, _add_time(inputs)), record
+
+
+def _recorded(loop: _Loop, record: Any) -> Trajectory:
+    """`loop` as it is after the last step, `record` [T, ...] of each."""
     inputs, action, log_prob, reward, terminated, episode_end, task_end, label = record
     inputs = jax.tree.map(
         lambda seen, last: jnp.concatenate([seen[:, 0], last]), inputs, loop.inputs
     )
     return Trajectory(inputs, action, log_prob, reward, terminated, episode_end, task_end, label)
+
+
+def _play(
+    env: Env,
+    tasks: Task,
+    key: Key,
+    carry: Any,
+    select: Select,
+    teach: Teacher | None,
+    start: Callable[[Array], Any] | None = None,
+    observe: Callable[..., Any] | None = None,
+) -> Trajectory:
+    """The one loop. `select` sees the state, so only this module's wrappers may give it."""
+    loop, keys = _begin(env, tasks, key, carry, teach, start)
+    return _recorded(
+        *jax.lax.scan(
+            lambda loop, now: _advance(env, tasks, loop, now, select, teach, observe), loop, keys
+        )
+    )
 
 
 def collect(
@@ -181,6 +228,39 @@ def collect(
         return act(carry, inputs, key)
 
     return _play(env, tasks, key, carry, select, teach)
+
+
+@functools.lru_cache(maxsize=16)
+def _from_python(env: Env) -> tuple[Callable, Callable]:
+    """(begin, advance), compiled: the same loop, a step at a time."""
+
+    def begin(tasks: Task, key: Key) -> tuple[_Loop, _Keys]:
+        return _begin(env, tasks, key, (), None)
+
+    def advance(tasks: Task, loop: _Loop, keys: _Keys, t: Array, chosen: tuple) -> Any:
+        now = jax.tree.map(lambda leaf: leaf[t], keys)
+        return _advance(env, tasks, loop, now, lambda carry, *_: (carry, *chosen), None)
+
+    return jax.jit(begin), jax.jit(advance)
+
+
+def collect_from_python(
+    env: Env, tasks: Task, key: Key, act: Callable[[Any, AgentInput, Key], Any], carry: Any
+) -> Trajectory:
+    """As `collect`, of the same chance, for an `act` that JAX cannot compile.
+
+    Args:
+      act: (carry, inputs [1, B, ...] as NumPy arrays, key) -> (carry, action [B, ...], log_prob).
+      carry: whatever `act` is to be given first.
+    """
+    begin, advance = _from_python(env)
+    loop, keys = begin(tasks, key)
+    records = []
+    for t in range(env.spec.task_steps):
+        carry, *chosen = act(carry, jax.tree.map(np.asarray, loop.inputs), keys.act[t])
+        loop, record = advance(tasks, loop, keys, np.int32(t), tuple(chosen))
+        records.append(record)
+    return _recorded(loop, jax.tree.map(lambda *leaves: jnp.stack(leaves), *records))
 
 
 def collect_scripted(env: Env, tasks: Task, key: Key, policy: Scripted) -> Trajectory:

@@ -27,7 +27,7 @@ import jax
 from jax.sharding import Mesh
 
 from taskbelief import comparison, evaluation, rollout, training
-from taskbelief.evaluation import Evaluation
+from taskbelief.evaluation import Evaluation, Tally
 from taskbelief.labels import Expert
 from taskbelief.problem import Problem
 from taskbelief.training import TrainState
@@ -58,6 +58,8 @@ class Trainer(NamedTuple):
     # a meta-episode on each of K tasks, as at test, with deterministic actions
     play: Callable[[Params, Task, Key], Trajectory]
     evaluate: Callable[[Params, Task, Key], Evaluation]  # likewise
+    # (params, K tasks, key) -> how often beliefs are right, likewise; None: there are none
+    calibrate: Callable[[Params, Task, Key], Tally] | None
     # (params, acting params, K tasks, key) -> KL(exact || learned) [T, K]; None: see comparison.py
     compare: Callable[[Params, Params, Task, Key], Array] | None
 
@@ -106,6 +108,7 @@ def make(
         collect=loop.collect,
         play=play,
         evaluate=evaluation.make(seen_at_test, agent, learner, problem.label.examiner, mesh=mesh),
+        calibrate=evaluation.calibration(seen_at_test, agent, learner, problem.label.examiner),
         compare=comparison.make(test, agent, learner),
     )
 

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from taskbelief import parallel, replay, rollout
-from taskbelief.replay import Replay
 from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics, Teacher, Trajectory
 
 
@@ -38,7 +37,7 @@ class TrainState(NamedTuple):
     """Everything that the future depends on."""
 
     learner: Any  # the learner's own state, with `params`
-    replay: Replay | None  # None: the learner is on-policy
+    replay: Any  # the learner's replay; None: it is on-policy
     key: Key
     iteration: Array  # [] int32
     env_steps: Array  # [] int32: agent steps taken in the environment so far
@@ -60,10 +59,11 @@ def make(
 ) -> Train:
     """Pure functions that train `learner` on the training tasks of `env`.
 
-    One iteration plays `config.envs` meta-episodes on tasks drawn from the training set and
-    makes `config.updates` updates from replay. Metrics are means over the iteration. `teach`
-    None: nobody learns from labels, and there are none. `mesh`: the devices that share the work,
-    whose number divides `config.shards`; None: the default device does it all.
+    One iteration plays `config.envs` meta-episodes on tasks drawn from the training set (or on
+    those whose turn it is, where the learner's replay says so) and makes `config.updates` updates
+    from replay. Metrics are means over the iteration. `teach` None: nobody learns from labels, and
+    there are none. `mesh`: the devices that share the work, whose number divides `config.shards`;
+    None: the default device does it all.
 
     Raises:
       ValueError: sizes that are no multiples of `config.shards`.
@@ -76,14 +76,18 @@ def make(
             )
     tasks = env.task_set("train")
     num_tasks = rollout.batch_size(tasks)
+    kind = replay.WHOLE if learner.replay is None else learner.replay
 
     def divide(tree: Any, axis: int) -> Any:
         """`axis` of each leaf, divided among the devices of the mesh."""
         return tree if mesh is None else parallel.shard(tree, mesh, axis)
 
-    def collect(params: object, key: Key) -> Trajectory:
+    def collect(params: object, key: Key, buffer: Any = None) -> Trajectory:
         task_key, play_key = jax.random.split(key)
-        index = jax.random.randint(task_key, (config.envs,), 0, num_tasks)
+        if buffer is None or kind.tasks is None:
+            index = jax.random.randint(task_key, (config.envs,), 0, num_tasks)
+        else:
+            index = kind.tasks(buffer, config.envs)
         played = rollout.collect(
             env,
             divide(rollout.take(tasks, index), 0),
@@ -94,7 +98,7 @@ def make(
         )
         return divide(played, 1)
 
-    def remember(buffer: Replay) -> Replay:
+    def remember(buffer: Any) -> Any:
         return buffer._replace(rows=divide(buffer.rows, 0))
 
     def init(key: Key) -> TrainState:
@@ -104,10 +108,10 @@ def make(
             zero = jnp.zeros((), jnp.int32)
             return TrainState(state, None, key, zero, jnp.zeros_like(zero))
         example = jax.eval_shape(collect, state.params, warm_key)
-        buffer = remember(replay.init(config.replay_rows, example, config.shards))
+        buffer = remember(kind.init(config.replay_rows, example, config.shards))
 
-        def fill(buffer: Replay, key: Key) -> tuple[Replay, None]:
-            return remember(replay.add(buffer, collect(state.params, key))), None
+        def fill(buffer: Any, key: Key) -> tuple[Any, None]:
+            return remember(kind.add(buffer, collect(state.params, key, buffer))), None
 
         buffer, _ = jax.lax.scan(fill, buffer, jax.random.split(warm_key, config.warmup))
         steps = config.warmup * config.envs * env.spec.task_steps
@@ -117,21 +121,21 @@ def make(
 
     def step(state: TrainState) -> tuple[TrainState, Metrics]:
         collect_key, learn_key, key = jax.random.split(state.key, 3)
-        batch = collect(state.learner.params, collect_key)
+        batch = collect(state.learner.params, collect_key, state.replay)
         if state.replay is None:
             learner_state, metrics = learner.update(state.learner, batch, learn_key)
             buffer = None
         else:
-            buffer = remember(replay.add(state.replay, batch))
+            buffer = remember(kind.add(state.replay, batch))
             learner_state, metrics = learn_off_policy(state.learner, buffer, learn_key)
         metrics["return"] = jnp.mean(jnp.sum(batch.reward, axis=0))
         env_steps = state.env_steps + batch.reward.size
         return TrainState(learner_state, buffer, key, state.iteration + 1, env_steps), metrics
 
-    def learn_off_policy(state: Any, buffer: Replay, key: Key) -> tuple[Any, Metrics]:
+    def learn_off_policy(state: Any, buffer: Any, key: Key) -> tuple[Any, Metrics]:
         def learn(learner_state: object, key: Key) -> tuple[object, Metrics]:
             sample_key, update_key = jax.random.split(key)
-            rows = divide(replay.sample(buffer, sample_key, config.batch), 1)
+            rows = divide(kind.sample(buffer, sample_key, config.batch), 1)
             return learner.update(learner_state, rows, update_key)
 
         state, metrics = jax.lax.scan(learn, state, jax.random.split(key, config.updates))
@@ -147,5 +151,4 @@ def shardings(state: TrainState, mesh: Mesh, axis: int = 0) -> TrainState:
     if state.replay is None:
         return shared
     rows = jax.tree.map(lambda _: parallel.sharded(mesh, axis), state.replay.rows)
-    assert shared.replay is not None
     return shared._replace(replay=shared.replay._replace(rows=rows))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 
 Array: TypeAlias = jax.Array
 Key: TypeAlias = jax.Array  # a new-style key from jax.random.key, used once
@@ -30,12 +31,47 @@ class Continuous:
 
     num: int
 
+    def legal(self, action: Array) -> Array:
+        """The action that is played: what lies outside the box is clipped, NaN counts as 0.
+
+        Raises:
+          ValueError: while tracing, of a shape other than [num], or of complex numbers.
+        """
+        action = _of_shape(action, (self.num,))
+        if jnp.issubdtype(action.dtype, jnp.complexfloating):
+            raise ValueError(f"an action of type {action.dtype}: must be real")
+        action = action.astype(jnp.float32)
+        return jnp.where(jnp.isnan(action), 0.0, jnp.clip(action, -1.0, 1.0))
+
 
 @dataclass(frozen=True)
 class Discrete:
     """Actions 0 ... num - 1, int32 of shape []."""
 
     num: int
+
+    def legal(self, action: Array) -> Array:
+        """The action that is played: below 0 the first, beyond the last one the last.
+
+        Raises:
+          ValueError: while tracing, of a shape other than [], or not a whole number.
+        """
+        action = _of_shape(action, ())
+        if not jnp.issubdtype(action.dtype, jnp.integer):
+            raise ValueError(f"an action of type {action.dtype}: must be a whole number")
+        limits = jnp.iinfo(action.dtype)
+        if limits.max >= self.num - 1 and limits.min <= 0:
+            action = jnp.clip(action, 0, self.num - 1)
+        return action.astype(jnp.int32)
+
+
+def _of_shape(action: Array, shape: tuple[int, ...]) -> Array:
+    action = jnp.asarray(action)
+    if action.shape != shape:
+        raise ValueError(
+            f"an action of shape {list(action.shape)}: must be {list(shape)} (vmap for batches)"
+        )
+    return action
 
 
 @dataclass(frozen=True)
@@ -338,6 +374,17 @@ class Trajectory(NamedTuple):
         return gamma * (1.0 - over)
 
 
+class Transition(NamedTuple):
+    """Single steps, each by itself, in any order."""
+
+    obs: Array  # [..., obs_dim]
+    action: Array  # [..., num] or [...]
+    reward: Array  # [...]: what the agent saw
+    learning_reward: Array  # [...]: what actor and critic learn from
+    next_obs: Array  # [..., obs_dim]: what the action led to, before a reset
+    terminated: Array  # [...] bool: the episode came to an end of its own
+
+
 # ---- Agents and learners ----------------------------------------------------------
 
 
@@ -359,6 +406,7 @@ class Needs:
     several_episodes: bool = False  # tasks that last for more than one episode
     on_policy: bool = False  # what the present policy has just played, once
     privileged: bool = False  # the hidden task, for value functions alone
+    only_learner: str = ""  # the one learner that an agent goes with; "": any that takes it
 
 
 class Features(NamedTuple):
@@ -384,14 +432,32 @@ class Agent(NamedTuple):
     # log-likelihood of labels under the agent's own belief, [T, B]; None: it has no head
     belief_log_prob: Callable[[Params, Features, Label], Array] | None = None
     stochastic: bool = False  # features are drawn, where `unroll` has a key
-    # features of whole meta-episodes to learn from, where they are not those of acting:
-    # (params, inputs [T + 1, B, ...], key) -> features; the same key draws alike
-    infer_offline: Callable[[Params, AgentInput, Key], Features] | None = None
+    # features of single observations to learn from, for an agent whose history is a set of
+    # transitions: (params, context [C, N, ...], obs [n, N, obs_dim], key) -> features [n, N, ...]
+    # under one draw for each of N tasks
+    infer_offline: Callable[[Params, Transition, Array, Key], Features] | None = None
+    context: int = 0  # C: transitions of a task that `infer_offline` wants
     # E[h] under the agent's own belief, [T, B, ...]; of categories their probabilities
     belief_mean: Callable[[Params, Features], Array] | None = None
+    # of labels that are numbers: the mass of the belief below the true ones, [T, B, num]; None:
+    # labels are categories, or it has no head
+    belief_cdf: Callable[[Params, Features, Label], Array] | None = None
     needs: Needs = Needs()
     # params -> [K, D]: what it has learnt of each training task; None: it does not know them
     table: Callable[[Params], Array] | None = None
+
+
+class ReplayKind(NamedTuple):
+    """A replay: functions of its own pytree `buffer`, whose `rows` have rings, which can live on
+    devices of their own, as their first axis."""
+
+    # (capacity in meta-episodes, example [T (+ 1), B, ...], rings) -> empty buffer
+    init: Callable[[int, Trajectory, int], Any]
+    add: Callable[[Any, Trajectory], Any]  # (buffer, what was played) -> buffer
+    # (buffer, key, num) -> what an update learns from, [., num, ...], equal shares of each ring
+    sample: Callable[[Any, Key, int], Any]
+    # (buffer, num) -> [num]: the training tasks to play next; None: any, at random
+    tasks: Callable[[Any, int], Array] | None = None
 
 
 class Learner(NamedTuple):
@@ -402,6 +468,7 @@ class Learner(NamedTuple):
 
     init: Callable[[Key], Any]
     act: Callable[[Params, Carry, AgentInput, Key | None], tuple[Carry, Array, Array]]
-    update: Callable[[Any, Trajectory, Key], tuple[Any, Metrics]]
+    update: Callable[[Any, Any, Key], tuple[Any, Metrics]]  # (state, sample, key)
     needs: Needs = Needs()
     steps: int = 1  # of the optimiser in one update
+    replay: ReplayKind | None = None  # None: whole meta-episodes, sampled uniformly

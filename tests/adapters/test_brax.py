@@ -1,49 +1,19 @@
-from dataclasses import dataclass
-from typing import NamedTuple
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from taskbelief.types import Array, Continuous, EnvSpec, Reals
-
 pytest.importorskip("brax")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 from taskbelief.adapters import brax as adapter  # noqa: E402
+from tests.adapters.tally import Number, Tally  # noqa: E402
 
 
-class Clock(NamedTuple):
-    time: Array
-
-
-@dataclass(frozen=True)
-class Wages:
-    """Pays 1, 2, 4, ... at its steps, whatever is done, and ends of its own after five."""
-
-    @property
-    def spec(self):
-        number = Reals(1, (0.0,), (1.0,))
-        return EnvSpec(
-            obs_dim=1, action=Continuous(2), task=number, episode_steps=8, terminates=True
-        )
-
-    def sample_task(self, key):
-        return jax.random.uniform(key)
-
-    def reset(self, key, task):
-        return jnp.zeros(1), Clock(jnp.zeros(()))
-
-    def step(self, key, state, action, task):
-        time = state.time + 1.0
-        return time[None], Clock(time), 2.0**state.time, time >= 5.0
-
-
-def test_brax_trains_on_it(monkeypatch):
-    """Brax's own count of what its agent was paid, and for how long, is that of the rules."""
-    from brax.training.agents.ppo import train as ppo
-
+@pytest.fixture
+def trainable(monkeypatch):
     # Brax 0.14 calls what JAX 0.10 took away; this is JAX's own advice for a replacement.
     monkeypatch.setattr(
         jax,
@@ -52,7 +22,12 @@ def test_brax_trains_on_it(monkeypatch):
         raising=False,
     )
 
-    env = adapter.TaskEnv("wages", Wages())  # type: ignore[arg-type]
+
+def test_brax_trains_on_it(trainable):
+    """Brax's own count of what its agent was paid, and for how long, is that of the rules."""
+    from brax.training.agents.ppo import train as ppo
+
+    env = adapter.make(Wages())
     assert env.episode_length == 8
     make_policy, params, metrics = ppo.train(
         environment=env,
@@ -67,58 +42,142 @@ def test_brax_trains_on_it(monkeypatch):
         num_updates_per_batch=1,
         normalize_observations=True,
     )
-    assert metrics["eval/episode_reward"] == 1 + 2 + 4 + 8 + 16
-    assert metrics["eval/avg_episode_length"] == 5
-    action, _ = make_policy(params, deterministic=True)(jnp.ones((3, 1)), jax.random.PRNGKey(0))
+    # an episode ends of its own after 5 steps, and the task goes on
+    assert metrics["eval/episode_reward"] == 1 + 2 + 4 + 8 + 16 + 1 + 2 + 4
+    assert metrics["eval/avg_episode_length"] == 8
+    obs = jnp.ones((3, env.observation_size))
+    action, _ = make_policy(params, deterministic=True)(obs, jax.random.PRNGKey(0))
     assert action.shape == (3, env.action_size) and np.all(np.abs(action) < 1)
 
 
-def test_auto_reset_keeps_the_task_and_renews_chance():
+def test_brax_trains_off_policy_on_it(trainable):
+    from brax.training.agents.sac import train as sac
+
+    env = adapter.make(Wages())
+    _, _, metrics = sac.train(
+        environment=env,
+        num_timesteps=64,
+        episode_length=env.episode_length,
+        num_envs=8,
+        num_eval_envs=8,
+        num_evals=2,
+        batch_size=8,
+        min_replay_size=8,
+        grad_updates_per_step=1,
+        normalize_observations=True,
+    )
+    assert metrics["eval/episode_reward"] == 38 and metrics["eval/avg_episode_length"] == 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Wages(Tally):
+    """Pays 1, 2, 4, ... at an episode's steps, whatever is done, and ends of its own after five."""
+
+    @property
+    def spec(self):
+        return dataclasses.replace(
+            super().spec, episode_steps=8, episodes_per_task=1, terminates=True
+        )
+
+    def step(self, key, state, action, task):
+        return (state + 1.0)[None], state + 1.0, 2.0**state, state + 1.0 >= 5.0
+
+
+def wrapped(env, num):
     from brax.envs import training
 
+    made = training.wrap(env, episode_length=env.episode_length)
+    state = jax.jit(made.reset)(jax.random.split(jax.random.PRNGKey(0), num))
+    return state, jax.jit(made.step)
+
+
+def test_the_steps_of_a_task_by_hand():
+    env = adapter.make(Tally(), task=Number(jnp.array(2.0)))
+    state, step = wrapped(env, 1)
+    assert state.obs.tolist() == [[0, 0, 0, 1]] and env.observation_size == 4
+    rows = []
+    for _ in range(9):
+        state = step(state, jnp.array([[0.5]]))
+        rows.append(state)
+    assert [float(row.reward[0]) for row in rows] == [20.5, 21, 21.5, 22] * 2 + [20.5]
+    assert [row.obs[0].tolist() for row in rows[3:5]] == [[0, 0.5, 22, 1], [0.5, 0.5, 20.5, 0]]
+    assert rows[7].obs[0].tolist() == [0, 0, 0, 1]
+    ends = [[i == 7] for i in range(9)]
+    assert [row.done.tolist() for row in rows] == ends
+    assert [row.info["truncation"].tolist() for row in rows] == ends
+    assert [row.info["task_start"].tolist() for row in rows] == ends
+    assert [bool(row.info["episode_end"][0]) for row in rows] == [i in (3, 7) for i in range(9)]
+    assert [float(row.info["reached"][0, 0]) for row in rows[:4]] == [0.5, 1, 1.5, 2]
+
+
+def test_auto_resets_draw_new_tasks():
+    state, step = wrapped(adapter.make(Tally(), tasks="holdout"), 64)
+    numbers = [np.asarray(state.pipeline_state.task.number)]
+    for t in range(1, 25):
+        state = step(state, jnp.zeros((64, 1)))
+        numbers.append(np.asarray(state.pipeline_state.task.number))
+        paid = numbers[t - 1] * 10
+        np.testing.assert_array_equal(state.reward, paid)
+        if t % 8:
+            np.testing.assert_array_equal(numbers[t], numbers[t - 1])
+        else:  # of two tasks, drawn anew
+            assert 0.2 < np.mean(numbers[t] != numbers[t - 1]) < 0.8
+    assert {*np.unique(numbers)} == {4, 5}
+
+
+def test_chance_is_renewed():
     env = adapter.make("noisy_target", horizon=5)
-    wrapped = training.wrap(env, episode_length=env.episode_length)
-    state = jax.jit(wrapped.reset)(jax.random.split(jax.random.PRNGKey(0), 64))
-    target = np.asarray(state.pipeline_state.task.target)
-    assert len(np.unique(target, axis=0)) == 64
-    step = jax.jit(wrapped.step)
+    state, step = wrapped(env, 64)
     rewards = []
-    for t in range(60):
+    for _ in range(60):
         state = step(state, jnp.zeros((64, 2)))
         rewards.append(np.asarray(state.reward))
-        assert np.all(state.done == (t % 5 == 4))
-    np.testing.assert_array_equal(state.pipeline_state.task.target, target)
-    # a coin of 1 / 26 at every step: other falls in each episode, and as many as that
+    # a coin of 1 / 26 at every step: other falls in each meta-episode, and as many as that
     episodes = np.stack(rewards).reshape(12, 5, 64)
     assert len(np.unique(episodes.reshape(12, -1), axis=0)) == 12
     wins, spread = episodes.sum(), np.sqrt(episodes.size * 25) / 26
     assert abs(wins - episodes.size / 26) < 4 * spread
 
 
-def test_state_is_reset_between_the_episodes_of_a_task():
-    env = adapter.make("sparse_navigation", episode_steps=3, episodes=2)
-    assert env.episode_length == 6
-    state = env.reset(jax.random.key(0))
-    task = np.asarray(state.pipeline_state.task.goal)
-    assert not np.allclose(task, env.reset(jax.random.key(1)).pipeline_state.task.goal)
-    places = []
-    for _ in range(6):
-        state = env.step(state, jnp.ones(2))
-        places.append(float(np.asarray(state.obs)[0]))
-        np.testing.assert_array_equal(state.pipeline_state.task.goal, task)
-    np.testing.assert_allclose(places, [0.1, 0.2, 0.0, 0.1, 0.2, 0.3], atol=1e-6)
-
-
-def test_an_episode_that_ends_of_its_own_is_done():
-    env = adapter.TaskEnv("wages", Wages())  # type: ignore[arg-type]
-    state = env.reset(jax.random.key(0))
-    found = []
-    for _ in range(5):
-        state = env.step(state, jnp.ones(2))
-        found.append((float(state.reward), float(state.done)))
-    assert found == [(1, 0), (2, 0), (4, 0), (8, 0), (16, 1)]
-
-
 def test_discrete_actions_are_refused():
     with pytest.raises(ValueError, match="bandit has discrete actions"):
         adapter.make("bandit")
+
+
+def test_no_body():
+    env = adapter.make("semicircle")
+    for name in ("sys", "dt", "body"):
+        assert not hasattr(env, name)
+    with pytest.raises(AttributeError):
+        _ = jax.eval_shape(env.reset, jax.random.key(0)).pipeline_state.x
+
+
+def test_a_body_can_be_drawn_and_randomised(monkeypatch):
+    """Brax's page of a trajectory; and two bodies by Brax's own wrapper, one of them raised."""
+    from brax.envs.wrappers import training
+    from brax.io import html
+
+    env = adapter.make("cheetah_velocity")
+    own = env.body.sys
+    assert float(env.dt) == pytest.approx(0.05) and env.sys is own
+
+    def randomise(sys):
+        raised = jnp.stack([sys.init_q, sys.init_q.at[1].add(1.0)])
+        axes = jax.tree.map(lambda leaf: None, sys).tree_replace({"init_q": 0})
+        return sys.tree_replace({"init_q": raised}), axes
+
+    made = training.DomainRandomizationVmapWrapper(env, randomise)
+    key = jax.random.PRNGKey(0)
+    state = jax.jit(made.reset)(jnp.stack([key, key]))
+    height = np.asarray(state.pipeline_state.x.pos)[:, 0, 2]
+    assert height[1] - height[0] == pytest.approx(1.0, abs=1e-5)
+    assert env.sys is own and env.body.sys is own  # nothing of it is left
+    page = html.render(env.sys, [jax.tree.map(lambda leaf: leaf[0], state.pipeline_state)])
+    assert "<html" in page
+    # what a step is made with, without compiling it
+    step, seen = env.body.step, []
+    monkeypatch.setattr(
+        env.body, "step", lambda *args: seen.append(env.body.sys.init_q) or step(*args)
+    )
+    jax.eval_shape(made.step, state, jnp.zeros((2, 6)))
+    assert isinstance(seen[0], jax.core.Tracer) and env.body.sys is own

@@ -8,6 +8,7 @@ import pytest
 
 import taskbelief
 from experiments import references
+from taskbelief import explorer, scoring
 from taskbelief.evaluation import References
 from tests.toys import HOLDOUT, TRAIN, World
 
@@ -39,7 +40,7 @@ def test_each_set_is_measured_by_its_own_tasks(monkeypatch):
         assert found["ci95"] == pytest.approx([returns.mean() - half, returns.mean() + half])
         assert found["tasks"] == len(tasks)
         assert list(entry[split]) == ["random"]
-    monkeypatch.setattr(references, "_MOST", 3)
+    monkeypatch.setattr(scoring, "MOST", 3)
     assert references.measure(World())["holdout"]["random"]["mean"] == 4000 * 101 + 10
 
 
@@ -50,7 +51,7 @@ def test_they_are_measured_as_at_test():
 
 
 def test_which_policies_there_are():
-    assert list(references.policies(BANDIT)) == [
+    assert list(explorer.policies(BANDIT)) == [
         "random",
         "expert",
         "explorer",
@@ -59,7 +60,7 @@ def test_which_policies_there_are():
         "gittins",
     ]
     semicircle = taskbelief.make("semicircle")
-    assert list(references.policies(semicircle)) == ["random", "expert", "explorer"]
+    assert list(explorer.policies(semicircle)) == ["random", "expert", "explorer"]
 
 
 def test_an_entry_replaces_the_one_of_the_same_settings(monkeypatch, tmp_path):

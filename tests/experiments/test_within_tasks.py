@@ -27,13 +27,30 @@ def test_adaptation_splits_meta_episodes(searcher, tmp_path, monkeypatch, capsys
     adaptation.main()
     (played,) = adaptation.play(searcher)
     assert played.returns.shape == (20, 3)
-    assert played.paths.shape == (20, 3, 10, 2)
+    assert played.paths.shape == (20, 3, 11, 2)
     np.testing.assert_array_equal(played.paths[:, :, 0], 0.0)  # each episode from the origin
     assert (np.abs(np.diff(played.paths, axis=2)) <= 0.1 + 1e-5).all()
     (record,) = json.loads((tmp_path / "adaptation.json").read_text())
     np.testing.assert_allclose(record["return_by_episode"], played.returns.mean(0), atol=1e-4)
+    hit = [(played.returns[:, : num + 1] > 0).any(axis=1).mean() for num in range(3)]
+    np.testing.assert_allclose(record["hit_by_episode"], hit, atol=1e-4)
+    assert (played.paths[:, :, -1] != 0.0).any(axis=-1).all()  # its end, before the reset
     assert (tmp_path / "adaptation.png").stat().st_size > 1000
     assert "searcher" in capsys.readouterr().out
+
+
+def test_what_is_said_of_a_search_by_hand():
+    """Two tasks of three episodes: one is hit in its second, the other never."""
+    angles = np.array([[0.5, 1.5, 1.5], [0.5, 1.0, 2.1]])
+    ends = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    paths = np.stack([np.zeros_like(ends), ends], axis=2)  # straight from the origin
+    goals = np.array([[np.cos(1.5), np.sin(1.5)], [0.0, -1.0]])
+    returns = np.array([[0.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
+    played = adaptation.Played("one", "pearl", 0, returns, paths, goals, 0.2)
+    np.testing.assert_array_equal(played.searching, [[1, 1, 0], [1, 1, 1]])
+    np.testing.assert_allclose(played.end_distance[0], [2 * np.sin(0.5), 0, 0], atol=1e-6)
+    spread = (0.5 + np.std([0.5, 1.0, 2.1])) / 2
+    assert played.search_spread == pytest.approx(spread)
 
 
 def test_beliefs_are_held_against_the_posterior_at_every_step(

@@ -13,7 +13,7 @@ import pytest
 
 from taskbelief.learners import svg0
 from taskbelief.networks import heads
-from taskbelief.types import Continuous, Discrete, Features
+from taskbelief.types import Continuous, Discrete
 from tests import wiring
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -174,30 +174,20 @@ def test_the_critic_moves_towards_its_target(made):
     np.testing.assert_allclose(metrics["q_target"], 0.0, atol=1e-6)
 
 
-# Of each step, target over Q: 1 where what is reached counts; where it does not, 0 at the last
-# step, 1 + 0.8 (0 - 1) before it, and 1 + 0.8 (0.2 - 1) at the first.
-@pytest.mark.parametrize(("bootstrap", "targets"), [(True, [1, 1, 1]), (False, [0.36, 0.2, 0.0])])
-def test_a_draw_of_the_features_serves_both_sides_of_a_temporal_difference(bootstrap, targets):
-    """PEARL's hypothesis: of one action that pays nothing and changes nothing, Q without a
-    discount is its own target, provided that both are asked under the same draw."""
-
-    def infer_offline(params, inputs, key):
-        z = jax.random.normal(key, (*inputs.obs.shape[1:-1], 2))
-        features = inputs.obs + jnp.broadcast_to(z, inputs.obs.shape)
-        wide = jnp.concatenate([features, features[..., :1]], axis=-1)
-        return Features(features, wide, features, jnp.zeros(inputs.obs.shape[:2]))
-
-    config = dataclasses.replace(CONFIG, gamma=1.0, bootstrap_at_task_end=bootstrap)
-    spec = wiring.spec_of(action=Discrete(1), obs_dim=2, steps=3)
-    made = Made(wiring.toy(infer_offline=infer_offline), config, spec)
-    zero = np.zeros((3, 1))
-    batch = wiring.batch_of(np.zeros((4, 1, 2)), zero.astype(int), zero, zero, dense=zero)
-    _, metrics = made.update(made.start(), batch, KEY)
-    q = metrics["q"]
-    assert abs(q) > 0.01
-    np.testing.assert_allclose(metrics["q_target"], np.mean(targets) * q, rtol=1e-4)
-    loss = 0.5 * np.mean(np.square(1 - np.array(targets))) * q**2
-    np.testing.assert_allclose(metrics["critic_loss"], loss, rtol=1e-4, atol=1e-9)
+@pytest.mark.parametrize("bootstrap", [True, False])
+def test_the_value_beyond_the_task_counts_if_asked_for(bootstrap):
+    """Of one step that pays nothing: nothing, or the discounted value of what comes next, which
+    is that of the same observation."""
+    made = Made(config=dataclasses.replace(CONFIG, bootstrap_at_task_end=bootstrap))
+    state = made.start()
+    state = state._replace(target=jax.tree.map(jnp.copy, state.params))
+    batch = single_step()
+    obs = np.asarray(batch.inputs.obs[0])
+    probs = wiring.policy(made.learner, state.params, SPEC, obs)
+    value = np.mean(np.sum(probs * made.q(state, obs), axis=-1))
+    assert abs(value) > 0.01
+    _, metrics = made.update(state, batch, KEY)
+    np.testing.assert_allclose(metrics["q_target"], 0.9 * value * bootstrap, rtol=1e-3)
 
 
 # ---- actor ------------------------------------------------------------------------

@@ -4,16 +4,7 @@ A new task is drawn at each start. Within a meta-episode the state is reset when
 of the task ends, by itself or out of time, and the task goes on, as in `rollout`. The time
 limit of the meta-episode is a truncation: the task could have gone on.
 
-An observation is one vector of `size` entries, float32:
-
-    [0, obs_dim)    what the environment shows
-    then, with `history`:
-    num             the action before: as it was played, or one-hot of a discrete one
-    1               the reward before
-    1               1 where the environment's state has just been reset, 0 elsewhere
-
-Before the first action of a task, action and reward are zeros. Without `history` a recurrent
-policy that reads observations alone can never see a reward, and so cannot find out its task.
+An observation is the vector of `view`, with or without the history.
 """
 
 from __future__ import annotations
@@ -25,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _actions
+from taskbelief import view
 from taskbelief.envs._settings import require
 from taskbelief.types import Array, Continuous, Env, Key, State, Task
 
@@ -66,7 +57,7 @@ class View:
     def size(self) -> int:
         """Entries of an observation."""
         spec = self.env.spec
-        return spec.obs_dim + (spec.action.num + 2) * self.history
+        return view.size(spec) if self.history else spec.obs_dim
 
     @property
     def resets(self) -> bool:
@@ -113,7 +104,7 @@ class View:
             outside the action space is clipped, and NaN counts as 0.
         """
         spec = self.env.spec
-        action = _actions.legal(action, spec.action)
+        action = spec.action.legal(action)
         step_key, reset_key = jax.random.split(key) if self.resets else (key, key)
         obs, state, reward, terminated = self.env.step(step_key, play.state, action, task)
         reached, time, elapsed = obs, play.time + 1, play.elapsed + 1
@@ -127,17 +118,13 @@ class View:
             fresh = self.env.reset(reset_key, task)
             obs, state = where(again, fresh, (obs, state))
             elapsed = jnp.where(again, 0, elapsed)
-        before = action
-        if not isinstance(spec.action, Continuous):
-            before = jax.nn.one_hot(action, spec.action.num)
-        seen = self._seen(obs, before, reward, again)
+        seen = self._seen(obs, view.embed(spec.action, action), reward, again)
         return Play(state, time, elapsed), Step(seen, reward, over, episode_end, reached)
 
     def _seen(self, obs: Array, action: Array, reward: Array, episode_start: Array) -> Array:
         if not self.history:
             return obs
-        last = jnp.stack([reward, episode_start.astype(jnp.float32)])
-        return jnp.concatenate([obs, action, last])
+        return view.join(obs, action, reward, episode_start)
 
 
 def where(condition: Array, one: Any, other: Any) -> Any:

@@ -97,6 +97,7 @@ class TaskEnv(envs.Env):
                 # task: it is handed another first state at each step
                 first, first_obs = self._start(start_key)
                 info |= {"first_pipeline_state": first, "first_obs": first_obs}
+                info["task_start"] = seen.over
         return state.replace(  # pyright: ignore
             pipeline_state=Played(played.task, play),
             obs=seen.obs,

@@ -149,11 +149,10 @@ class TaskEnv(gymnasium.Env):
         if self.view.resets:
             info["reached"] = seen[size + 3 :]
         if self.render_mode:
-            if self._rewards and self._ended:
-                self._states, self._rewards = self._states[-1:], []
             self._states.append(self._on_host())
             self._rewards.append(reward)
-            self._ended = info["episode_end"]
+            if info["episode_end"] and not over:  # the state is the next episode's first
+                self._states, self._rewards = self._states[-1:], []
         if over:
             self._carry = None
         return seen[:size], reward, False, over > 0, info
@@ -280,7 +279,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
             info |= {"final_obs": final, "_final_obs": over}
             info |= {"final_info": last_info, "_final_info": over}
         if self.render_mode:
-            self._remember(reward, episode_end, task_start)
+            self._remember(reward, task_start | (episode_end & ~over))
         return obs, reward, np.zeros(self.num_envs, bool), over, info
 
     def render(self) -> tuple[np.ndarray, ...] | None:
@@ -295,10 +294,10 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
             for i, (states, rewards) in enumerate(self._frames)
         )
 
-    def _remember(self, reward: np.ndarray, ended: np.ndarray, begun: np.ndarray) -> None:
+    def _remember(self, reward: np.ndarray, begun: np.ndarray) -> None:
         for i, (states, rewards) in enumerate(self._frames):
             state = self._on_host(i)
-            if ended[i] or begun[i]:
+            if begun[i]:
                 self._frames[i] = ([state], [])
             else:
                 states.append(state)
@@ -361,7 +360,7 @@ def _spaces(view: View) -> tuple[spaces.Space, spaces.Space]:
 
 
 def _box(action: Any, shape: tuple[int, ...]) -> np.ndarray:
-    action = np.asarray(action, np.float32)
+    action = _array(action, np.float32)
     if action.shape != shape:
         raise error.InvalidAction(f"an action of shape {action.shape}: must be {shape}")
     flat = action.ravel()
@@ -370,10 +369,17 @@ def _box(action: Any, shape: tuple[int, ...]) -> np.ndarray:
     return action
 
 
+def _array(action: Any, dtype: Any = None) -> np.ndarray:
+    try:
+        return np.asarray(action, dtype)
+    except (TypeError, ValueError) as wrong:
+        raise error.InvalidAction(f"an action that is no array: {wrong}") from wrong
+
+
 def _arms(action: Any, shape: tuple[int, ...], num: int) -> Any:
     if not shape and isinstance(action, int | np.integer) and 0 <= action < num:
         return np.int32(action)  # the usual case, fast
-    action = np.asarray(action)
+    action = _array(action)
     if action.shape != shape or action.dtype.kind not in "iu":
         raise error.InvalidAction(
             f"an action of type {action.dtype} and shape {action.shape}: must be a whole number,"

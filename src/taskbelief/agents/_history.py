@@ -16,6 +16,7 @@ from taskbelief.types import (
     AgentInput,
     Array,
     Carry,
+    Categories,
     EnvSpec,
     Features,
     Key,
@@ -129,6 +130,7 @@ class Prediction(NamedTuple):
     read: Callable[[Params, Array, Array, list[Array]], Array]
     log_prob: Callable[[Params, Features, Label], Array]
     mean: Callable[[Params, Features], Array]
+    cdf: Callable[[Params, Features, Label], Array] | None  # None: of categories
     loss: Callable[[Params, Features, Label], tuple[Array, Metrics]]
 
 
@@ -151,9 +153,12 @@ def prediction(
     def mean(params: Params, features: Features) -> Array:
         return head.mean(predict(params, features.belief))
 
+    def cdf(params: Params, features: Features, label: Label) -> Array:
+        return head.cdf(predict(params, features.belief), label.h)
+
     def loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
         nll = -jnp.mean(log_prob(params, features, label))
         metrics = bottleneck_metrics(config, features)
         return config.aux_weight * nll, {"belief_nll": nll, **metrics}
 
-    return Prediction(read, log_prob, mean, loss)
+    return Prediction(read, log_prob, mean, None if isinstance(label, Categories) else cdf, loss)

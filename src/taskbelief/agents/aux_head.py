@@ -75,5 +75,6 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
         belief.log_prob,
         stochastic,
         belief_mean=belief.mean,
+        belief_cdf=belief.cdf,
         needs=config.needs,
     )

@@ -103,5 +103,6 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
         inferred.log_prob,
         stochastic,
         belief_mean=inferred.mean,
+        belief_cdf=inferred.cdf,
         needs=config.needs,
     )

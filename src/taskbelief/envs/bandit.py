@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _actions, _tasks
+from taskbelief.envs import _tasks
 from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Categories, Discrete, EnvSpec, Key, Probabilities
 
@@ -82,7 +82,7 @@ class Bandit:
     ) -> tuple[Array, State, Array, Array]:
         """Pays 1 with the probability of the arm `action`, [] int32; one that there is not is the
         nearest that there is."""
-        action = _actions.legal(action, self.spec.action)
+        action = self.spec.action.legal(action)
         win = jax.random.uniform(key) < task.probabilities[action]
         return jnp.ones(1), state, win.astype(jnp.float32), jnp.zeros((), bool)
 

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _actions, _tasks
+from taskbelief.envs import _tasks
 from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
@@ -45,7 +45,9 @@ class CheetahVelocity:
     fastest: float = 3.0
     """largest target speed, metres per second [our choice]"""
     horizon: int = 200
-    """agent steps in a meta-episode, of 0.05 seconds each"""
+    """agent steps in an episode, of 0.05 seconds each"""
+    episodes: int = 1
+    """in a meta-episode: between them the body is put back, and the target speed stays"""
     backend: str = "spring"
     """Brax's physics: "spring", "positional", "generalized" or "mjx" [our choice]"""
     train_tasks: int = 100
@@ -60,6 +62,7 @@ class CheetahVelocity:
             self.fastest > self.slowest, "fastest", self.fastest, f"above slowest={self.slowest}"
         )
         require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
+        require(self.episodes >= 1, "episodes", self.episodes, "at least 1")
         require(self.backend in BACKENDS, "backend", self.backend, f"one of {', '.join(BACKENDS)}")
         require(self.train_tasks >= 1, "train_tasks", self.train_tasks, "at least 1")
         require(self.holdout_tasks >= 1, "holdout_tasks", self.holdout_tasks, "at least 1")
@@ -74,6 +77,7 @@ class CheetahVelocity:
             task=speed,
             goal=speed,
             episode_steps=self.horizon,
+            episodes_per_task=self.episodes,
         )
 
     @property
@@ -110,7 +114,7 @@ class CheetahVelocity:
         """One step of Brax's half-cheetah by torques `action`, [6] in [-1, 1], clipped, where NaN
         counts as 0; deterministic, `key` is not used."""
         del key
-        action = _actions.legal(action, self.spec.action)
+        action = self.spec.action.legal(action)
         body = state.body.replace(metrics=dict(state.body.metrics))  # Brax writes into it
         body = _body(self.backend).step(body, action)
         reward = _reward(body.obs, task)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _actions, _ball, _tasks
+from taskbelief.envs import _ball, _tasks
 from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
@@ -100,7 +100,7 @@ class NoisyTarget:
     ) -> tuple[Array, State, Array, Array]:
         """Rolls the ball by the force `action`, [2] in [-1, 1], clipped, where NaN counts as 0;
         then flips the coin of the place where it came to be."""
-        action = _actions.legal(action, self.spec.action)
+        action = self.spec.action.legal(action)
         state = State(
             *_ball.roll(
                 state.position,

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _actions, _ball
+from taskbelief.envs import _ball
 from taskbelief.envs._settings import require, require_split, require_types
 from taskbelief.types import Array, Categories, Continuous, EnvSpec, Key
 
@@ -205,7 +205,7 @@ class Numpad:
     ) -> tuple[Array, State, Array, Array]:
         """Rolls the ball for `substeps` by the force `action`, [2] (or [3]) in [-1, 1], clipped,
         where NaN counts as 0; deterministic but for mercy."""
-        action = _actions.legal(action, self.spec.action)
+        action = self.spec.action.legal(action)
         forgiven = jnp.zeros(self.substeps, bool)
         if self.mercy_share:
             forgiven = jax.random.uniform(key, (self.substeps,)) < state.mercy

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _actions, _tasks
+from taskbelief.envs import _tasks
 from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
@@ -36,7 +36,9 @@ class State(NamedTuple):
 @dataclass(frozen=True)
 class Semicircle:
     horizon: int = 100
-    """agent steps in a meta-episode [our choice]"""
+    """agent steps in an episode [our choice]"""
+    episodes: int = 1
+    """in a meta-episode: between them the ball is put back to the origin, and the target stays"""
     target_radius: float = 0.2
     """distance from the target that counts as reaching it, in radii of the semicircle"""
     max_speed: float = 1.0
@@ -57,6 +59,7 @@ class Semicircle:
     def __post_init__(self) -> None:
         require_types(self)
         require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
+        require(self.episodes >= 1, "episodes", self.episodes, "at least 1")
         require(0 < self.target_radius < 1, "target_radius", self.target_radius, "between 0 and 1")
         require(self.max_speed > 0, "max_speed", self.max_speed, "positive")
         require(self.max_turn_rate > 0, "max_turn_rate", self.max_turn_rate, "positive")
@@ -74,6 +77,7 @@ class Semicircle:
             task=Reals(1, centre=(np.pi / 2,), scale=(np.pi / np.sqrt(12),)),
             goal=Reals(2, centre=(0.0, 2 / np.pi), scale=(np.sqrt(0.5), 0.31), origin=(0, 1)),
             episode_steps=self.horizon,
+            episodes_per_task=self.episodes,
             obs_range=((-self.arena, self.arena),) * 2 + ((-1.0, 1.0),) * 2,
         )
 
@@ -106,7 +110,7 @@ class Semicircle:
     ) -> tuple[Array, State, Array, Array]:
         """Drives for `action_repeat` physics steps; `action` is (speed, turn rate) in [-1, 1],
         clipped; NaN counts as 0."""
-        action = _actions.legal(action, self.spec.action)
+        action = self.spec.action.legal(action)
         positions, headings = self._drive(state, action)
         gaps = jnp.linalg.norm(positions - self._target(task), axis=-1)
         hit = jnp.any(gaps < self.target_radius)

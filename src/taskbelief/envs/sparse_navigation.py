@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taskbelief.envs import _actions, _tasks
+from taskbelief.envs import _tasks
 from taskbelief.envs._settings import require, require_types
 from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
@@ -102,7 +102,7 @@ class SparseNavigation:
         """Moves by `action`, [2] in [-1, 1], times the step size; deterministic. What is outside is
         clipped, and NaN counts as 0."""
         del key
-        action = _actions.legal(action, self.spec.action)
+        action = self.spec.action.legal(action)
         position = self._move(state.position, action)
         gap = jnp.linalg.norm(position - task.goal)
         reward = jnp.where(gap <= self.goal_radius, 1.0 - gap, 0.0)

@@ -16,6 +16,19 @@ from taskbelief.types import (
 )
 
 
+def check_history(agent: Agent, learner: str) -> None:
+    """Refuses an agent that learns from single transitions to a learner from whole meta-episodes.
+
+    Raises:
+      ValueError: it is such an agent.
+    """
+    if agent.infer_offline is not None:
+        raise ValueError(
+            f"{learner} learns from whole meta-episodes, and pearl from single transitions: it goes"
+            " with sac"
+        )
+
+
 def sizes(spec: EnvSpec, agent: Agent, privileged: Privileged | None) -> tuple[int, int]:
     """Widths of the inputs of actor and critic, from shapes alone."""
     action = heads.action_head(spec.action)

@@ -159,15 +159,11 @@ def make(
     batches.
 
     Raises:
-      ValueError: the agent's features are random (an information bottleneck) or others than
-        those it acted on (PEARL): the probability ratio of an action would then be one of
-        different features.
+      ValueError: the agent's features are random (an information bottleneck): the probability
+        ratio of an action would then be one of different features. Or the agent learns from
+        single transitions (PEARL).
     """
-    if agent.infer_offline is not None:
-        raise ValueError(
-            "ppo does not go with pearl, which learns under another hypothesis than it acted on;"
-            " svg0 does"
-        )
+    _features.check_history(agent, "ppo")
     if agent.stochastic:
         raise ValueError(
             "ppo does not go with an information bottleneck (agent.bottleneck_beta): the ratio of"

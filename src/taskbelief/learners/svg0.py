@@ -133,7 +133,12 @@ class _Heads(nnx.Module):
 def make(
     problem: Problem, agent: Agent, config: Config = Config(), total_updates: int = 1
 ) -> Learner:
-    """The learner for `agent`; `total_updates` is the length of its schedules."""
+    """The learner for `agent`; `total_updates` is the length of its schedules.
+
+    Raises:
+      ValueError: the agent learns from single transitions (PEARL).
+    """
+    _features.check_history(agent, "svg0")
     spec = problem.seen(agent.needs).spec
     privileged = problem.privileged() if config.privileged else None
     action_head = heads.action_head(spec.action)
@@ -178,13 +183,9 @@ def make(
         params: Params, target: Params, entropy_cost: Array, batch: Trajectory, key: Key
     ) -> tuple[Array, Metrics]:
         unroll_key, target_key, value_key, actor_key = jax.random.split(key, 4)
-        if agent.infer_offline is None:
-            carry = agent.initial_carry(batch.reward.shape[1])
-            _, features = agent.unroll(params["agent"], carry, batch.inputs, unroll_key)
-            _, target_features = agent.unroll(target["agent"], carry, batch.inputs, target_key)
-        else:  # one draw for both: a hypothesis is worth what follows under itself
-            features = agent.infer_offline(params["agent"], batch.inputs, unroll_key)
-            target_features = agent.infer_offline(target["agent"], batch.inputs, unroll_key)
+        carry = agent.initial_carry(batch.reward.shape[1])
+        _, features = agent.unroll(params["agent"], carry, batch.inputs, unroll_key)
+        _, target_features = agent.unroll(target["agent"], carry, batch.inputs, target_key)
         features, target_features = (
             each._replace(critic=heads.with_task(each.critic, privileged, batch))
             for each in (features, target_features)

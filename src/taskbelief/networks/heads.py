@@ -268,6 +268,14 @@ class LabelHead(Protocol):
         """E[h] ([..., places, classes] probabilities for categories)."""
         ...
 
+    def cdf(self, params: Array, h: Array) -> Array:
+        """The mass below h, [..., num]; of categories there is none.
+
+        Raises:
+          TypeError: categories have no order.
+        """
+        ...
+
     def embed(self, h: Array, obs: Array) -> Array:
         """h as networks read it from `obs` [..., obs_dim]: [..., embed_dim]."""
         ...
@@ -299,17 +307,24 @@ class IndependentBeta:
     def embed_dim(self) -> int:
         return self.num
 
-    def _beta(self, params: Array) -> distrax.Beta:
+    def _shape(self, params: Array) -> tuple[Array, Array]:
+        """a and b."""
         logit, log_concentration = jnp.split(params, 2, axis=-1)
         mean = jnp.clip(jax.nn.sigmoid(logit), _EDGE, 1.0 - _EDGE)
         concentration = 2.0 * jnp.exp(jnp.clip(log_concentration, -_LOG_MOST, _LOG_MOST))
-        return distrax.Beta(mean * concentration, (1.0 - mean) * concentration)
+        return mean * concentration, (1.0 - mean) * concentration
+
+    def _beta(self, params: Array) -> distrax.Beta:
+        return distrax.Beta(*self._shape(params))
 
     def log_prob(self, params: Array, h: Array) -> Array:
         return jnp.sum(self._beta(params).log_prob(jnp.clip(h, _EDGE, 1.0 - _EDGE)), axis=-1)
 
     def mean(self, params: Array) -> Array:
         return self._beta(params).mean()
+
+    def cdf(self, params: Array, h: Array) -> Array:
+        return jax.scipy.special.betainc(*self._shape(params), h)
 
     def embed(self, h: Array, obs: Array) -> Array:
         del obs
@@ -351,6 +366,10 @@ class DiagonalNormal:
         standardised = self._normal(params).mean()
         return standardised * jnp.asarray(self.spec.scale) + jnp.asarray(self.spec.centre)
 
+    def cdf(self, params: Array, h: Array) -> Array:
+        standardised = (h - jnp.asarray(self.spec.centre)) / jnp.asarray(self.spec.scale)
+        return self._normal(params).cdf(standardised)
+
     def embed(self, h: Array, obs: Array) -> Array:
         centre = (
             obs[..., jnp.asarray(self.spec.origin)]
@@ -389,6 +408,9 @@ class IndependentCategorical:
 
     def mean(self, params: Array) -> Array:
         return jax.nn.softmax(self._logits(params))
+
+    def cdf(self, params: Array, h: Array) -> Array:
+        raise TypeError("categories have no order")
 
     def embed(self, h: Array, obs: Array) -> Array:
         return self._read(jax.nn.one_hot(h, self.spec.classes), obs)

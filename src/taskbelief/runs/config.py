@@ -152,6 +152,11 @@ def uses_label(agent: str) -> bool:
     return registry.find("agents", agent).Config().needs.label
 
 
+def usual_learner(agent: str) -> str:
+    """The learner of the agent of that name where nobody asks for another."""
+    return registry.find("agents", agent).Config().needs.only_learner or "svg0"
+
+
 def label_in_use(config: RunConfig) -> str:
     """The kind of label: oracles that learn embeddings are told the index, whatever is asked."""
     return config.agent.needs.only_label or config.label

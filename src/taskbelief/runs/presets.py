@@ -19,7 +19,7 @@ Departures = Mapping[str, object]
 
 PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
     "cpu": {
-        (ANY, ANY, ANY): {"steps": 1_000_000, "evaluations": 20},
+        (ANY, ANY, ANY): {"steps": 800_000, "evaluations": 16},
         # The reference: it learns from reward alone, and nothing is told to its critic.
         (ANY, "baseline", ANY): {"learner.privileged": False},
         # With large batches in few updates, as on-policy learners have them.
@@ -28,9 +28,8 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             for env in ("semicircle", "sparse_navigation", "noisy_target")
         },
         ("bandit", ANY, ANY): {"label": "posterior_goal", "steps": 500_000},
-        ("bandit", ANY, "svg0"): {"learner.gamma": 0.9},
         ("bandit", ANY, "ppo"): {"steps": 3_000_000, "learner.minibatches": 16},
-        ("semicircle", ANY, ANY): {"label": "expert_goal"},
+        ("semicircle", ANY, ANY): {"label": "expert_goal", "steps": 1_500_000},
         ("semicircle", ANY, "ppo"): {"steps": 10_000_000, "learner.minibatches": 16},
         # The filter runs in every update: a coarser grid.
         **{
@@ -48,27 +47,27 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             (env, ANY, ANY): {"label": "posterior_goal"}
             for env in ("sparse_navigation", "noisy_target")
         },
+        # A shorter horizon tells arms, and arriving a step earlier, apart.
+        **{(env, ANY, "svg0"): {"learner.gamma": 0.9} for env in ("bandit", "sparse_navigation")},
         # An oracle is told the task, not a sample.
         **{
             (env, "oracle", ANY): {"label": "description"}
             for env in ("sparse_navigation", "noisy_target")
         },
         ("sparse_navigation", ANY, "ppo"): {"steps": 5_000_000},
-        # One-step targets, a short horizon and a dense reward, as published. Hypotheses come to
-        # mean places if most meta-episodes find something: many episodes. One meta-episode is 400
-        # transitions.
-        ("sparse_navigation", "pearl", "svg0"): {
+        # A dense reward, as published; hypotheses come to mean places if most meta-episodes find
+        # something: many episodes. `train.batch` counts tasks.
+        ("sparse_navigation", "pearl", "sac"): {
             "dense": True,
             "env.episodes": 20,
-            "steps": 4_000_000,
-            "agent.kl_weight": 1e-2,
-            "learner.privileged": False,
-            "learner.gamma": 0.9,
-            "learner.lambda_": 0.0,
-            "learner.entropy_target": 0.0,
-            "train.updates": 64,
-            "train.batch": 8,
-            "train.replay_rows": 2048,
+            "steps": 3_000_000,
+            "evaluations": 10,
+            "train.envs": 50,
+            "train.updates": 500,
+            "train.batch": 16,
+            "train.replay_rows": 7600,
+            "train.warmup": 2,
+            "train.shards": 1,
         },
         ("noisy_target", ANY, "ppo"): {"steps": 5_000_000, "learner.minibatches": 16},
         # The physics takes half of the time: few evaluations, of few tasks.
@@ -122,7 +121,20 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             for agent in ("aux_head", "baseline", "belief", "oracle")
         },
         ("numpad", "oracle", ANY): {"label": "expert_goal"},
-        ("sparse_navigation", "pearl", "svg0"): {"learner.privileged": False},
+        ("sparse_navigation", "pearl", "sac"): {
+            "dense": True,
+            "env.episodes": 20,
+            "learner.actor_hidden": 300,
+            "learner.critic_hidden": 300,
+            "learner.transitions": 256,
+            "agent.context": 1024,
+            "agent.encoder": 200,
+            "agent.encoder_layers": 3,
+            "agent.prior_episodes": 5,
+            "train.updates": 1000,
+            "train.batch": 16,
+            "train.replay_rows": 51_200,
+        },
     },
 }
 
