@@ -127,6 +127,6 @@ def test_what_is_printed():
         "expert": ["8.000", "1.000"],
     }
     assert next(line for line in lines if line.startswith(">")).split()[1] == "mine"
-    assert "NLL of the task" in str(lines) and "calibration error 0.250" in str(lines)
+    assert "NLL of the label" in str(lines) and "calibration error 0.250" in str(lines)
     kl = next(line for line in lines if line.startswith("KL"))
     assert kl.split()[3:] == ["0.750"] * 4

@@ -122,7 +122,7 @@ def torchrl() -> float:
     from tensordict.nn import TensorDictModule
     from torch import nn
     from torch.distributions import Categorical
-    from torchrl.collectors import SyncDataCollector
+    from torchrl.collectors import Collector
     from torchrl.envs import GymWrapper
     from torchrl.modules import ProbabilisticActor, ValueOperator
     from torchrl.objectives import ClipPPOLoss
@@ -146,7 +146,7 @@ def torchrl() -> float:
     gae = GAE(gamma=0.9, lmbda=0.9, value_network=critic)
     optimizer = torch.optim.Adam(loss.parameters(), 2e-3)
     frames = 200 * ENVS
-    collector = SyncDataCollector(env, actor, frames_per_batch=frames, total_frames=STEPS)
+    collector = Collector(env, actor, frames_per_batch=frames, total_frames=STEPS)
     reward = 0.0
     for batch in collector:
         reward = float(batch["next", "reward"].mean())

@@ -17,7 +17,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
 
 import taskbelief
-from experiments import assembly, command, evaluate, folder, footprint, placement, run
+from experiments import assembly, command, evaluate, folder, footprint, placement, run, score
 from tests.experiments import tiny
 
 ITERATIONS = 600
@@ -131,6 +131,21 @@ def test_a_run_can_be_loaded_from_python(finished):
     assert evaluate.params_sha256(loaded.params) == sha(finished)
     with pytest.raises(ValueError, match="has no seed 7"):
         taskbelief.load(finished, seed=7)
+
+
+def test_the_score_of_a_run_is_its_last_evaluation(finished, tmp_path, capsys):
+    last = {name: float(value) for name, value in rows(finished)[-1].items() if value}
+    found = taskbelief.score(taskbelief.load(finished)).metrics()
+    del found["calibration_error"]
+    assert {"score", "score_low", "label_nll"} <= set(found)
+    for name, value in found.items():
+        assert value == pytest.approx(last[f"eval/holdout/{name}"], rel=1e-5)
+    score.main([str(finished), "--cache", "off", "--out", str(tmp_path)])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "aux_head, svg0 on bandit, 20 hold-out tasks"
+    assert float(printed[2].split()[1]) == pytest.approx(last["eval/holdout/score"], abs=1e-3)
+    (picture,) = tmp_path.iterdir()
+    assert picture.read_bytes().startswith(b"\x89PNG") and str(picture) in printed
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
