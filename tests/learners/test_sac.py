@@ -146,7 +146,7 @@ def test_losses_by_hand(made):
     one = steps(1, 1, terminated=np.ones((1, 1), bool))
     obs = np.asarray(one.obs[0])
 
-    def loss(action, reward, what="critic_loss"):
+    def loss(action, reward, what="critic_loss", state=state):
         asked = one._replace(
             action=jnp.full((1, 1), action), learning_reward=jnp.full((1, 1), reward)
         )
@@ -165,6 +165,11 @@ def test_losses_by_hand(made):
     soft = np.sum(probs * lower) + 0.3 * entropy
     np.testing.assert_allclose(loss(0, 0.0, "actor_loss"), -soft, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(loss(0, 0.0, "q"), np.sum(probs * lower), rtol=1e-3, atol=1e-4)
+    heads = state.params["heads"]
+    exchanged = heads | {"first": heads["second"], "second": heads["first"]}
+    exchanged = state._replace(params=state.params | {"heads": exchanged})
+    again = loss(0, 0.0, "actor_loss", exchanged)
+    np.testing.assert_allclose(again, loss(0, 0.0, "actor_loss"), rtol=1e-5)
     parts = ("critic_loss", "actor_loss", "value_loss")
     np.testing.assert_allclose(
         loss(0, 0.5, "loss"), sum(loss(0, 0.5, part) for part in parts), rtol=1e-4
