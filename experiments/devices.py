@@ -23,8 +23,8 @@ def from_cores() -> None:
     It has an effect only before the first use of JAX's devices. Environment variables for the
     number of CPU devices take precedence.
     """
-    told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if told or jax.config.jax_num_cpu_devices != -1:
+    given = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if given or jax.config.jax_num_cpu_devices != -1:
         return
     with contextlib.suppress(RuntimeError):  # JAX is already initialised
         jax.config.update("jax_num_cpu_devices", cpu_cores())

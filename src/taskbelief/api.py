@@ -108,7 +108,9 @@ class Trained:
         name, chosen = scoring.task_list(self.env, tasks, num or self.config.evaluation_tasks, seed)
         by_index = trainer.problem.label.names_training_task
         if by_index and trainer.agent.needs.revealed and name != "train":
-            raise ValueError("tasks: must be train, for this agent is told which of them it plays")
+            raise ValueError(
+                "tasks: must be train, because this agent observes the index of its training task"
+            )
         beside = scoring.beside(self.env, name, chosen, seed, scoring.SHOWN)
         if name in exam.SPLITS and num is None and seed == 0:
             found = exam.cards(trainer, *self._examined())[name]

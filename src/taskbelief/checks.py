@@ -144,8 +144,8 @@ def _check_capabilities(
             inside = 0 <= int(chosen) < spec.action.num
         _require(inside, "the expert's action is none of its actions", env)
     if isinstance(env, HasDenseReward):
-        paid = jax.eval_shape(env.dense_reward, next_obs, task)
-        _array(env, "dense_reward", paid, (), jnp.float32)
+        dense = jax.eval_shape(env.dense_reward, next_obs, task)
+        _array(env, "dense_reward", dense, (), jnp.float32)
     if isinstance(env, HasLikelihood):
         _, log_prior = env.hypotheses(50)
         total = float(np.exp(np.asarray(log_prior, np.float64)).sum())
@@ -156,9 +156,11 @@ def _check_capabilities(
         _array(env, "log_likelihood", log_likelihood, (), jnp.float32)
         _require(bool(np.isfinite(log_likelihood)), "rules out the true task (log_likelihood)", env)
     if isinstance(env, HasInformativeStart):
-        told = env.start_log_likelihood(task, obs)
-        _array(env, "start_log_likelihood", told, (), jnp.float32)
-        _require(bool(np.isfinite(told)), "rules out the true task (start_log_likelihood)", env)
+        log_likelihood = env.start_log_likelihood(task, obs)
+        _array(env, "start_log_likelihood", log_likelihood, (), jnp.float32)
+        _require(
+            bool(np.isfinite(log_likelihood)), "rules out the true task (start_log_likelihood)", env
+        )
 
 
 # ---- single checks -----------------------------------------------------------------

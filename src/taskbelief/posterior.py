@@ -269,8 +269,8 @@ def _filter(env: HasLikelihood, num: int) -> Posterior:
     def init(obs: Array | None = None) -> Weights:
         log_probs = log_prior
         if obs is not None and isinstance(env, HasInformativeStart):
-            told = jax.vmap(env.start_log_likelihood, in_axes=(0, None))(tasks, obs)
-            log_probs = log_prior + told
+            first = jax.vmap(env.start_log_likelihood, in_axes=(0, None))(tasks, obs)
+            log_probs = log_prior + first
             log_probs = log_probs - logsumexp(log_probs)
         return Weights(log_probs, jax.vmap(env.initial_carry)(tasks))
 

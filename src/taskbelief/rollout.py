@@ -66,7 +66,7 @@ Select = Callable[[Any, AgentInput, State, Key], tuple[Any, Array, Array]]
 
 class _Loop(NamedTuple):
     carry: Any
-    taught: Any  # the teacher's carry
+    label_carry: Any
     state: State  # [B, ...]
     inputs: AgentInput  # [1, B, ...]
 
@@ -105,8 +105,8 @@ def _begin(
     )
     if start is not None:
         carry = jax.vmap(start)(obs)
-    taught = () if teach is None else jax.vmap(teach.init)(obs)
-    loop = _Loop(carry, taught, state, _add_time(first))
+    label_carry = () if teach is None else jax.vmap(teach.init)(obs)
+    loop = _Loop(carry, label_carry, state, _add_time(first))
     steps = jnp.arange(spec.task_steps)
     act_keys = jax.random.split(act_key, spec.task_steps)
     # All keys are made before the loop: one takes as many operations as thousands.
@@ -130,10 +130,10 @@ def _advance(
     spec, batch = env.spec, batch_size(tasks)
     resets = spec.episodes_per_task > 1 or spec.terminates
     carry, action, log_prob = select(loop.carry, loop.inputs, loop.state, keys.act)
-    taught, h = loop.taught, ()
+    label_carry, h = loop.label_carry, ()
     if teach is not None:
         seen = jax.tree.map(lambda leaf: leaf[0], loop.inputs)
-        taught, h = jax.vmap(teach.label)(taught, keys.label, seen, loop.state, tasks)
+        label_carry, h = jax.vmap(teach.label)(label_carry, keys.label, seen, loop.state, tasks)
     obs, state, reward, terminated = jax.vmap(env.step)(keys.env, loop.state, action, tasks)
     dense = None
     if teach is not None and teach.reward is not None:
@@ -141,7 +141,7 @@ def _advance(
     if observe is not None:
         carry = observe(carry, loop.inputs.obs[0], action, reward, obs)
     if teach is not None:
-        taught = jax.vmap(teach.observe)(taught, loop.inputs.obs[0], action, reward, obs)
+        label_carry = jax.vmap(teach.observe)(label_carry, loop.inputs.obs[0], action, reward, obs)
 
     elapsed = loop.inputs.elapsed[0] + 1
     task_end = keys.step == spec.task_steps - 1
@@ -173,7 +173,7 @@ def _advance(
         jnp.broadcast_to(task_end, (batch,)),
         Label(h, dense, tasks if teach is not None and teach.task else None),
     )
-    return _Loop(carry, taught, state, _add_time(inputs)), record
+    return _Loop(carry, label_carry, state, _add_time(inputs)), record
 
 
 def _recorded(loop: _Loop, record: Any) -> Trajectory:

@@ -1,4 +1,4 @@
-"""What trained agents do within a task: returns by episode, and beliefs step by step."""
+"""Tests of studies within a task: returns by episode, and beliefs at each step."""
 
 import json
 import sys
@@ -43,7 +43,7 @@ def test_adaptation_splits_meta_episodes(searcher, tmp_path, monkeypatch, capsys
 
 
 def test_what_is_said_of_a_search_by_hand():
-    """Two tasks of three episodes: one is hit in its second, the other never."""
+    """Two tasks of three episodes: one goal is reached in the second episode, the other never."""
     angles = np.array([[0.5, 1.5, 1.5], [0.5, 1.0, 2.1]])
     ends = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     paths = np.stack([np.zeros_like(ends), ends], axis=2)  # straight from the origin

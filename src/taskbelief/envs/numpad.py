@@ -231,8 +231,8 @@ class Numpad:
             contact = jnp.where(jumping, -1, self._pad_under(position))
             pressed = (contact >= 0) & (contact != state.contact)
             state = state._replace(position=position, velocity=velocity, contact=contact)
-            state, paid = self._press(state, pressed, forgiven[substep], task)
-            reward = reward + paid
+            state, gain = self._press(state, pressed, forgiven[substep], task)
+            reward = reward + gain
         return state, reward
 
     def _press(
@@ -242,7 +242,7 @@ class Numpad:
         right = state.contact == self._next_pad(state.progress, task)
         after_mistake = jnp.where(forgiven, state.progress, 0)
         progress = jnp.where(right, state.progress + 1, after_mistake)
-        paid = progress > state.earned
+        gain = progress > state.earned
         earned = jnp.maximum(state.earned, progress)
         complete = progress == self.length
         progress = jnp.where(complete, 0, progress)
@@ -252,7 +252,7 @@ class Numpad:
             earned=jnp.where(pressed, earned, state.earned),
             pressed=jnp.where(pressed, state.contact, state.pressed),
         )
-        return state, (pressed & paid).astype(jnp.float32)
+        return state, (pressed & gain).astype(jnp.float32)
 
     def _next_pad(self, progress: Array, task: Task) -> Array:
         """Compares each place of the sequence, which a CPU vectorises over hundreds of hypotheses;
@@ -361,8 +361,8 @@ class Numpad:
         same_lights = jnp.all(functools.reduce(jnp.bitwise_or, lit) == bits_after)
 
         def explains(forgiven: bool) -> tuple[State, Array]:
-            after, paid = self._roll(state, action, jnp.full(self.substeps, forgiven), task)
-            return after, (after.progress == count_after) & (paid == reward)
+            after, gain = self._roll(state, action, jnp.full(self.substeps, forgiven), task)
+            return after, (after.progress == count_after) & (gain == reward)
 
         predicted, explained = explains(False)
         if self.mercy_share:  # a light that stayed on is evidence of mercy, not of the task
