@@ -208,8 +208,8 @@ def test_every_network_moves_and_the_target_follows_the_value(made):
 
 
 def test_actor_and_state_value_train_no_agent():
-    """With rewards that the action values predict already, nothing is left that moves it but the
-    penalty; without that nothing at all."""
+    """Nor do targets. Action values of zero weights, however wrong they are, have no slope in what
+    is inferred; without a penalty nothing moves the agent then."""
 
     def quiet(params, context, obs, key):
         return infer(params, context, obs, key)._replace(loss=jnp.zeros(obs.shape[:2]))
@@ -218,12 +218,10 @@ def test_actor_and_state_value_train_no_agent():
     learner = sac.make(wiring.posed(SPEC), agent, CONFIG, 10)
     state = learner.init(jax.random.key(0))
     heads = state.params["heads"]
-    # action values that are 0 everywhere, as rewards and the target's values are
     zero = {name: jax.tree.map(jnp.zeros_like, heads[name]) for name in ("first", "second")}
     params = state.params | {"heads": heads | zero}
-    state = state._replace(params=params, target=jax.tree.map(jnp.zeros_like, state.target))
-    batch = steps(learning_reward=np.zeros((3, 2)))
-    after, _ = learner.update(state, Sample(batch, steps(4)), KEY)
+    state = state._replace(params=params, target=jax.tree.map(lambda leaf: 2 * leaf, state.target))
+    after, _ = jax.jit(learner.update)(state, Sample(steps(), steps(4)), KEY)
     assert after.params["agent"]["weight"] == state.params["agent"]["weight"]
     assert any(
         jnp.any(a != b)
