@@ -5,8 +5,7 @@
     python -m experiments.watch --env numpad --policy expert --out numpad.gif
 
 RUN is a run's directory, or a saved agent's; its agent acts as at evaluation. Without a run, a
-scripted policy acts. A .gif shows the whole meta-episode, a .png one step (the last, unless --step
-says which).
+scripted policy acts. A .gif shows the whole meta-episode, a .png one step (by default the last).
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _DRAWS = 500  # from a posterior whose goals have no closed form
 
 
 class Watched(NamedTuple):
-    """One meta-episode of T steps, as `render.still` takes it; in NumPy."""
+    """One meta-episode of T steps in NumPy: the arguments of `render.still`."""
 
     env: Env
     task: Task
@@ -62,10 +61,9 @@ class Watched(NamedTuple):
 
 
 def play_agent(trained: Trained, task: Task, key: Key) -> Watched:
-    """A meta-episode of a trained agent, which acts as at evaluation.
+    """Plays a meta-episode with a trained agent, which acts as at evaluation.
 
-    The loop does not give out the state after the last step: the one before it stands in its
-    place.
+    The loop does not return the state after the last step; the state before it takes its place.
     """
     problem, agent, learner = (
         trained.trainer.problem.at_test(),
@@ -89,7 +87,7 @@ def play_agent(trained: Trained, task: Task, key: Key) -> Watched:
             lambda leaf: jnp.concatenate([leaf[:, 0], leaf[-1:, 0]]), played.label.h
         )
         action, reward = played.action[:, 0], played.reward[:, 0]
-        # an oracle's observations go on with the label
+        # an oracle's observations end with the label
         obs, reached = jax.tree.map(
             lambda leaf: leaf[:, 0, : problem.spec.obs_dim],
             (played.inputs.obs, played.inputs.reached),
@@ -101,7 +99,7 @@ def play_agent(trained: Trained, task: Task, key: Key) -> Watched:
             _, features = agent.unroll(params["agent"], agent.initial_carry(1), played.inputs, None)
 
             def of_label(h: Array) -> Array:
-                """log b(h) at each step, [T + 1], of labels [T + 1, ...]."""
+                """Returns log b(h) at each step, [T + 1], of labels [T + 1, ...]."""
                 return log_prob(params["agent"], features, Label(h[:, None]))[:, 0]
 
             mean = mean_of(params["agent"], features)[:, 0]
@@ -126,7 +124,7 @@ def play_agent(trained: Trained, task: Task, key: Key) -> Watched:
         return LabelBelief(mean, *_interval(of_label, mean, label.spec))
 
     def _known(exact: Posterior, beliefs: Belief, at: Any, key: Key) -> LabelBelief:
-        """The exact probabilities of the label's classes, or those among draws."""
+        """Returns the exact probabilities of the label's classes, or frequencies among draws."""
         if label.exact is not None:
             return LabelBelief(label.exact.expected(exact, beliefs, at[0]))
         momentary, spec = label.momentary, label.spec
@@ -149,14 +147,14 @@ def play_agent(trained: Trained, task: Task, key: Key) -> Watched:
 
 
 def _per_step(momentary: Momentary, at: tuple[Array, Any], task: Task) -> Array:
-    """The label of `task` at each step, [T + 1, ...]; `at`: observations and states."""
+    """Returns the label of `task` at each step, [T + 1, ...]; `at`: observations and states."""
     each = jax.vmap(momentary, in_axes=(None, 0, 0, None))
     return each(jax.random.key(0), *at, task)
 
 
 def _interval(of_label: Any, mean: Array, spec: Probabilities | Reals) -> tuple[Array, Array]:
-    """The central 90 % of each number of a label, [T + 1, num] each. The numbers are independent
-    under a belief: one at a time moves over a grid while the others stay at their means."""
+    """Returns the central 90 % of each number of a label, [T + 1, num] each. The numbers are
+    independent under a belief: one at a time varies over a grid, the others are at their means."""
     share = (jnp.arange(_GRID) + 0.5) / _GRID
     if isinstance(spec, Reals):
         centre, scale = jnp.asarray(spec.centre), jnp.asarray(spec.scale)
@@ -175,7 +173,7 @@ def _interval(of_label: Any, mean: Array, spec: Probabilities | Reals) -> tuple[
 
 
 def _plain(leaf: Array) -> np.ndarray:
-    """In NumPy, which knows no keys."""
+    """Converts a leaf to NumPy, which has no random keys."""
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
@@ -184,8 +182,9 @@ def _plain(leaf: Array) -> np.ndarray:
 
 
 def play(env: Env, policy: Scripted, task: Task, key: Key) -> Any:
-    """(labels of the hypotheses, (states [T + 1], actions, rewards [T], beliefs [T + 1])) of one
-    meta-episode, in NumPy; beliefs and labels are None where there is no posterior."""
+    """Plays a meta-episode with a scripted policy; returns (labels of the hypotheses, (states [T +
+    1], actions, rewards [T], beliefs [T + 1])), in NumPy; beliefs and labels are None where there
+    is no posterior."""
     exact = posterior.make(env) if isinstance(env, HasLikelihood) else None
     spec = env.spec
 
@@ -269,7 +268,8 @@ def main() -> None:
         title = f"{arguments.env}, {arguments.policy}"
         task = _task(parser, env, arguments.task)
         labels, history = play(env, explorer.make(env, arguments.policy), task, key)
-        watched = Watched(env, task, *history, labels)
+        states, actions, rewards, beliefs = history
+        watched = Watched(env, task, states, actions, rewards, beliefs, labels)
     steps = len(watched.rewards)
     if out.suffix == ".png":
         step = steps if arguments.step is None else arguments.step

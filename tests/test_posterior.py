@@ -1,4 +1,4 @@
-"""The exact posterior against brute force, closed forms, and its own calibration."""
+"""Tests of the exact posterior against brute force and closed forms, and of its calibration."""
 
 import subprocess
 import sys
@@ -100,7 +100,7 @@ def test_step_by_step_equals_whole_trajectories(name):
 
 @pytest.mark.parametrize("jump", [False, True])
 def test_numpad_equals_brute_force(jump):
-    """Replays every sequence in plain Python; those that explain lights and payment remain."""
+    """Replays every sequence in Python; those that explain lights and rewards remain."""
     env = taskbelief.make("numpad", length=2, train_tasks=10, horizon=40, jump=jump)
     exact = posterior.make(env)
     sequences = np.asarray(env.hypotheses(0)[0].sequence)
@@ -179,7 +179,7 @@ def test_noisy_target_equals_a_product_of_coins():
 
 @pytest.mark.parametrize("name", ["semicircle", "sparse_navigation"])
 def test_no_mass_where_a_search_has_found_nothing(name):
-    """What lies well inside the swept region is excluded, what lies well outside keeps its odds."""
+    """Hypotheses well inside the swept region are excluded, those well outside keep their odds."""
     env = taskbelief.make(name)
     exact = posterior.make(env, num=400)
     angle = (np.arange(400) + 0.5) / 400 * np.pi
@@ -290,7 +290,7 @@ def weights(probs):
 
 
 def uneven(num):
-    """Masses of `num` hypotheses, no two alike."""
+    """Returns distinct masses of `num` hypotheses."""
     masses = np.arange(1.0, num + 1)
     return masses / masses.sum()
 

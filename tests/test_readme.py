@@ -1,4 +1,4 @@
-"""What the README shows, runs, and comes to what it says."""
+"""Tests of the README: its examples run, with the described results."""
 
 import importlib.util
 import re
@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def run(word):
-    """What is named in the end of the one block that has `word` in it."""
+    """Runs the only block that contains `word`; returns its names."""
     (block,) = [block for block in BLOCKS if word in block]
     names = {}
     exec(compile(block, "README.md", "exec"), names)

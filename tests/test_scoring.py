@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import taskbelief
-from taskbelief import evaluation, posterior, rollout, scoring
+from taskbelief import evaluation, posterior, rollout, scoring, view
 from taskbelief.types import Categories
 from tests import toys
 from tests.test_api import Known
@@ -146,6 +146,38 @@ def test_a_model_keeps_its_memory_over_the_episodes_of_a_task():
     assert [bool(np.all(begun)) for *_, begun in seen] == [True] + [False] * 5
     # the observation says that an episode has begun
     assert [obs[0, -1] for obs, *_ in seen] == [1, 0, 0, 1, 0, 0]
+
+
+def test_what_is_seen_at_each_step():
+    """Observation, action and reward before, and whether an episode has begun; at the beginning of
+    a task there is no action, and none of another task's."""
+    env = toys.World(episode_steps=3, episodes=2)
+    seen = []
+
+    def act(obs):
+        seen.append(obs)
+        return np.full((len(obs), 5), len(seen) / 10, np.float32)
+
+    taskbelief.score(act, env, num=1)
+    assert [obs.shape for obs in seen] == [(1, view.size(env.spec))] * 6
+    steps = np.concatenate(seen)
+    np.testing.assert_array_equal(steps[:, 0], toys.HOLDOUT[0])  # the toy shows its task
+    np.testing.assert_array_equal(steps[:, 1], [0, 1, 2, 0, 1, 2])  # and its clock
+    np.testing.assert_allclose(steps[:, 6], [0, 0.1, 0.2, 0.3, 0.4, 0.5], rtol=1e-6)
+    np.testing.assert_array_equal(steps[:, 11], [0, 100001, 100002, 100003, 100001, 100002])
+    np.testing.assert_array_equal(steps[:, 12], [1, 0, 0, 1, 0, 0])
+
+
+def test_before_the_first_pull_no_arm_was_pulled():
+    seen = []
+
+    def act(obs):
+        seen.append(obs)
+        return np.zeros(len(obs), int)
+
+    taskbelief.score(act, BANDIT, SURE)
+    np.testing.assert_array_equal(seen[0], np.tile([1, 0, 0, 0, 0, 1], (NUM, 1)))
+    np.testing.assert_array_equal(seen[1][0], [1, 1, 0, 0, 1, 0])  # the first task's arm pays
 
 
 def test_without_history_there_is_the_observation_alone():

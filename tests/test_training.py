@@ -1,4 +1,4 @@
-"""What is played, kept and learnt from, in which order, and with which keys."""
+"""Tests of the training step: collection, replay and updates, their order and keys."""
 
 import functools
 import itertools

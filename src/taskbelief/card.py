@@ -129,6 +129,10 @@ class Card:
             return np.asarray(self.quarters)
         return _parts(self.rewards, self.episodes)
 
+    def parts_of(self, reference: str) -> np.ndarray:
+        """[P, K]: `part_returns` of a reference policy, by its name in `beside`."""
+        return _parts(self.beside[reference].rewards, len(self.part_returns))
+
     @property
     def part_scores(self) -> list[Score]:
         """Of each part, normalised by what random policy and expert earn in the same part; returns
@@ -136,10 +140,7 @@ class Card:
         parts = np.asarray(self.part_returns, np.float64)
         ends: list[References | None] = [None] * len(parts)
         if self.normalised and {"random", "expert"} <= set(self.beside):
-            random, expert = (
-                _parts(self.beside[name].rewards, len(parts)).mean(axis=1)
-                for name in ("random", "expert")
-            )
+            random, expert = (self.parts_of(name).mean(axis=1) for name in ("random", "expert"))
             ends = [
                 References(float(low), float(high), None) if high > low else None
                 for low, high in zip(random, expert, strict=True)
@@ -250,7 +251,7 @@ class Card:
 
     def _belief(self) -> list[str]:
         rows: dict[str, list[str]] = {}
-        for name, values in (("NLL of the task", self.label_nll), ("KL from exact", self.kl)):
+        for name, values in (("NLL of the label", self.label_nll), ("KL from exact", self.kl)):
             if values is not None:
                 by_step = np.mean(np.asarray(values, np.float64), axis=1)
                 quarters = [part for part in np.array_split(by_step, 4) if len(part)]

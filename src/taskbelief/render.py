@@ -1,9 +1,8 @@
-"""Pictures of a state, and beside it of the learned belief and the exact posterior.
+"""Pictures of a state, next to the learned belief and the exact posterior.
 
 Everything here returns pixels, [height, width, 3] uint8; files are written elsewhere.
-Matplotlib is imported when the first picture is drawn. An environment that this module does
-not know is drawn by name only: add a scene to `_SCENES`. Beliefs about its labels are drawn
-all the same.
+Matplotlib is imported when the first picture is drawn. An environment without
+a scene in `_SCENES` is represented by its name; beliefs about its labels are drawn anyway.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Views(NamedTuple):
     label: str  # its name
     spec: LabelSpec
     learned: LabelBelief
-    exact: LabelBelief | None = None  # None: of this label the exact posterior is not known
+    exact: LabelBelief | None = None  # None: it is not known for this label
     truth: np.ndarray | None = None  # the true label; None: it is not known
 
 
@@ -66,17 +65,17 @@ def picture(
     title: str = "",
     views: Views | None = None,
 ) -> np.ndarray:
-    """The last of `states` and the way to it, with beliefs beside it.
+    """Draws the last of `states` and the path to it, next to beliefs.
 
     Args:
       env: the environment.
       task: the true task, drawn in red.
-      states: [t + 1, ...], from the first of the meta-episode to now.
+      states: [t + 1, ...], from the first of the meta-episode to the current one.
       rewards: [t].
       actions: [t, ...], where known (the bandit's pulls are drawn from them).
-      belief: of an exact posterior (`posterior.make(env)`), now.
+      belief: the current one of an exact posterior (`posterior.make(env)`).
       labels: the posterior's `labels`.
-      title: stands above the picture.
+      title: text above the picture.
       views: a learned belief, drawn between state and posterior.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -120,7 +119,7 @@ def still(
     title: str = "",
     step: int,
 ) -> np.ndarray:
-    """The picture after `step` steps of a whole history: states and beliefs [T + 1, ...]."""
+    """Draws the picture after `step` steps of a whole history: states and beliefs [T + 1, ...]."""
     now = None
     if views is not None:
         learned, exact, truth = jax.tree.map(lambda leaf: leaf[step], views[2:])
@@ -139,7 +138,7 @@ def still(
 
 
 def film(*whole: Any, title: str = "", every: int = 1) -> Iterator[np.ndarray]:
-    """Stills (`whole` as there) of each `every`-th step and of the last."""
+    """Yields the stills of each `every`-th step and of the last; `whole`: arguments of `still`."""
     steps = len(whole[4])
     for step in sorted({*range(0, steps + 1, every), steps}):
         yield still(*whole, title=title, step=step)
@@ -176,7 +175,7 @@ def _floor(axes: Any, wall: float) -> None:
 
 
 def _trail(axes: Any, positions: np.ndarray, jump: float = np.inf) -> None:
-    """The way to the last of `positions`, [t + 1, 2], fading; broken where it jumps."""
+    """Draws the path to the last of `positions`, [t + 1, 2], fading, with gaps at jumps."""
     from matplotlib.collections import LineCollection
 
     pieces = np.stack([positions[:-1], positions[1:]], axis=1)
@@ -204,7 +203,7 @@ def _entropy(whose: str, log_probs: np.ndarray) -> str:
 def _draw_learned(
     figure: Any, cell: Any, env: Env, task: Any, labels: np.ndarray | None, views: Views
 ) -> None:
-    """As the exact posterior is drawn, where it is about the same label; else by family."""
+    """Draws the learned belief like the exact posterior where possible; otherwise by family."""
     name, learned = f"{_LEARNED}: {views.label}", views.learned
     if isinstance(views.spec, Categories):
         _draw_classes(figure, cell, env, name, learned, views)
@@ -218,7 +217,7 @@ def _draw_learned(
 def _draw_classes(
     figure: Any, cell: Any, env: Env, name: str, believed: LabelBelief, views: Views
 ) -> None:
-    """Probabilities of classes, [places, classes]: floors of pads on numpad, else bars."""
+    """Draws probabilities of classes, [places, classes]: as pad floors on numpad, else as bars."""
     probs, truth = believed.mean, views.truth
     assert isinstance(views.spec, Categories)
     if isinstance(env, Numpad) and probs.shape[1] == env.size**2:
@@ -239,7 +238,7 @@ def _draw_classes(
 
 
 def _draw_numbers(figure: Any, cell: Any, name: str, views: Views) -> None:
-    """Mean and central 90 % of each number of a label."""
+    """Draws mean and central 90 % of each number of a label."""
     axes = _panel(figure.add_subplot(cell), f"{name} (mean and central 90 %)")
     mean, low, high, _ = views.learned
     assert low is not None and high is not None
@@ -289,7 +288,7 @@ def _draw_numpad(axes: Any, env: Numpad, task: Any, history: History) -> None:
 def _believe_numpad(
     figure: Any, cell: Any, env: Numpad, task: Any, belief: Any, labels: np.ndarray, whose: str
 ) -> None:
-    """The probability of each pad, for each place of the sequence."""
+    """Draws the probability of each pad, for each place of the sequence."""
     mass = np.exp(belief.log_probs)
     probs = [
         np.bincount(labels[:, place], mass, minlength=env.size**2) for place in range(env.length)
@@ -302,7 +301,7 @@ def _believe_numpad(
 def _draw_floors(
     figure: Any, cell: Any, env: Numpad, name: str, probs: np.ndarray, truth: np.ndarray | None
 ) -> None:
-    """A small pad floor for each of `probs`, [places, pads]; the true pads are framed."""
+    """Draws a small pad floor for each of `probs`, [places, pads], with the true pads framed."""
     columns = int(np.ceil(np.sqrt(len(probs))))
     grid = cell.subgridspec(int(np.ceil(len(probs) / columns)), columns, wspace=0.1, hspace=0.3)
     for place, marginal in enumerate(probs):
@@ -338,18 +337,20 @@ def _draw_places(axes: Any, env: Any, task: Any, history: History) -> None:
         wall, jump = env.arena, 0.3
     elif isinstance(env, SparseNavigation):
         target, reach, wall, jump = task.goal, env.goal_radius, 1.5, 0.3
-    else:  # within this distance of a noisy target the coin is fair
+    else:  # within this distance of a noisy target the probability is 0.5
         target, reach, wall, jump = task.target, 1 / env.radius, env.arena, np.inf
     _floor(axes, wall)
     axes.set_ylim(-0.45 * wall, 1.05 * wall)
     angle = np.linspace(0, np.pi, 100)
     axes.plot(np.cos(angle), np.sin(angle), color=_FAINT, linewidth=1, linestyle="--")
-    paid = len(history.rewards) > 0 and history.rewards[-1] > 0
+    rewarded = len(history.rewards) > 0 and history.rewards[-1] > 0
     axes.add_patch(
-        Circle(target, reach, facecolor=_LIT if paid else "none", edgecolor=_TRUTH, linewidth=1.5)
+        Circle(
+            target, reach, facecolor=_LIT if rewarded else "none", edgecolor=_TRUTH, linewidth=1.5
+        )
     )
     positions = history.states.position
-    if isinstance(env, NoisyTarget):  # where it was paid
+    if isinstance(env, NoisyTarget):  # positions of rewards
         where = positions[1:][history.rewards > 0]
         axes.plot(where[:, 0], where[:, 1], "o", color=_LIT, markersize=4, zorder=4)
     _trail(axes, positions, jump)
@@ -364,7 +365,7 @@ def _draw_places(axes: Any, env: Any, task: Any, history: History) -> None:
 def _believe_places(
     figure: Any, cell: Any, env: Any, task: Any, belief: Any, labels: np.ndarray, whose: str
 ) -> None:
-    """A ridge over the semicircle, as high as the hypothesis is probable."""
+    """Draws a ridge over the semicircle, whose height is the probability of each hypothesis."""
     axes = _panel(figure.add_subplot(cell), _entropy(whose, belief.log_probs))
     if isinstance(env, Semicircle):
         angle, truth = labels[:, 0], float(task.angle)
@@ -415,7 +416,7 @@ def _draw_bandit(axes: Any, env: Bandit, task: Any, history: History) -> None:
 def _believe_bandit(
     figure: Any, cell: Any, env: Bandit, task: Any, belief: Any, labels: Any, whose: str
 ) -> None:
-    """The Beta distribution of each arm: mean and the central 90 %."""
+    """Draws the Beta distribution of each arm: its mean and its central 90 %."""
     from scipy import stats
 
     axes = _panel(figure.add_subplot(cell), f"{whose}: mean and central 90 % of each arm")
@@ -463,7 +464,7 @@ def _draw_cheetah(axes: Any, env: CheetahVelocity, task: Any, history: History) 
 
 
 def _outline(backend: str, pose: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Both ends of each capsule of the body, [n, 2, 3], and their radii, [n], metres."""
+    """Returns both ends of each capsule of the body, [n, 2, 3], and their radii, [n], metres."""
     from brax import envs
 
     body: Any = envs.get_environment("halfcheetah", backend=backend)
@@ -479,7 +480,7 @@ def _outline(backend: str, pose: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rotate(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """`vector` [..., 3] turned by a unit quaternion [..., 4], real part first."""
+    """Rotates `vector` [..., 3] by a unit quaternion [..., 4], real part first."""
     real, axis = quaternion[..., :1], quaternion[..., 1:]
     across = 2 * np.cross(axis, vector)
     return vector + real * across + np.cross(axis, across)

@@ -1,4 +1,4 @@
-"""Settings that make no sense are refused at construction, by field, value and what is allowed."""
+"""Tests of invalid settings: refused at construction, with field, value and allowed values."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Checkpoints come back bit for bit, or not at all."""
+"""Tests of checkpoints: they are restored bit for bit, or refused."""
 
 import dataclasses
 import resource
@@ -150,7 +150,7 @@ def test_half_written_one_is_not_seen(run):
 
 
 def test_full_disk_leaves_the_others(run):
-    """The limit on file sizes stands for a full disk: both fail in write(2)."""
+    """A limit on file sizes simulates a full disk: both fail in write(2)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     big = {"w": jax.random.normal(jax.random.key(0), (1000, 1000))}
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))

@@ -1,4 +1,4 @@
-"""Whole runs: what they leave behind, and that being interrupted leaves no trace."""
+"""Tests of whole runs: their files, and their independence of interruptions."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
 
 import taskbelief
-from experiments import assembly, command, evaluate, folder, footprint, placement, run
+from experiments import assembly, command, evaluate, folder, footprint, placement, run, score
 from tests.experiments import tiny
 
 ITERATIONS = 600
@@ -46,7 +46,7 @@ def sha(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A run that nothing interrupted."""
+    """A run without interruptions."""
     return train(tmp_path_factory.mktemp("runs") / "whole", ITERATIONS)
 
 
@@ -133,6 +133,21 @@ def test_a_run_can_be_loaded_from_python(finished):
         taskbelief.load(finished, seed=7)
 
 
+def test_the_score_of_a_run_is_its_last_evaluation(finished, tmp_path, capsys):
+    last = {name: float(value) for name, value in rows(finished)[-1].items() if value}
+    found = taskbelief.score(taskbelief.load(finished)).metrics()
+    del found["calibration_error"]
+    assert {"score", "score_low", "label_nll"} <= set(found)
+    for name, value in found.items():
+        assert value == pytest.approx(last[f"eval/holdout/{name}"], rel=1e-5)
+    score.main([str(finished), "--cache", "off", "--out", str(tmp_path)])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "aux_head, svg0 on bandit, 20 hold-out tasks"
+    assert float(printed[2].split()[1]) == pytest.approx(last["eval/holdout/score"], abs=1e-3)
+    (picture,) = tmp_path.iterdir()
+    assert picture.read_bytes().startswith(b"\x89PNG") and str(picture) in printed
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path, number):
     out = tmp_path / "run"
@@ -203,7 +218,7 @@ def test_replay_sized_in_bytes(tmp_path, capsys):
 
 
 def test_state_is_donated(tmp_path):
-    """No second copy of state and replay: the compiled step writes where it reads."""
+    """The compiled step reuses the buffers of state and replay, without a second copy."""
     chosen, _ = command.parse(tiny.arguments(tmp_path, 2))
     parts = assembly.assemble(chosen)
     state, sums = placement.checkpointed(parts.placed, parts.where)
@@ -230,7 +245,7 @@ def test_not_a_number_stops_the_run(tmp_path, capsys):
 
 
 def test_full_disk_ends_the_run_with_one_line(tmp_path, capsys):
-    """The limit on file sizes stands for a full disk: both fail in write(2)."""
+    """A limit on file sizes simulates a full disk: both fail in write(2)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:

@@ -1,4 +1,4 @@
-"""Films of trained agents: the beliefs that they show are the agent's own, and the exact ones."""
+"""Tests of films: they show the agent's own beliefs and the exact posterior."""
 
 import sys
 
@@ -22,7 +22,7 @@ WIDE, NARROW = 1080, 720  # pixels: with three columns, with two
 
 
 def agent_of(env, agent, label=None, **settings):
-    """An agent that has learnt nothing yet, as `taskbelief.load` gives it."""
+    """Returns an untrained agent in the form of `taskbelief.load`."""
     sizes = {"hidden": 4, "encoder": 4, "actor_hidden": 4, "critic_hidden": 4}
     chosen = api.configure(env, agent, "svg0", label=label, **sizes, **settings)
     made = parts.build(chosen).trainer
@@ -30,7 +30,7 @@ def agent_of(env, agent, label=None, **settings):
 
 
 def watched(trained):
-    """What is filmed, and what `rollout` says of the same meta-episode."""
+    """Returns the filmed meta-episode and the same one from `rollout`, after a comparison."""
     tasks = trained.env.task_set("holdout", 1)
     found = watch.play_agent(trained, jax.tree.map(lambda leaf: leaf[0], tasks), KEY)
     played = trained.rollout(tasks, jax.random.split(KEY)[0])
@@ -46,7 +46,8 @@ def watched(trained):
 
 
 def test_goals_without_a_closed_form_are_counted_among_draws():
-    """The best of three arms: its probability by our own draws from the Beta distributions."""
+    """The best of three arms: its probability is compared with draws from the Beta
+    distributions."""
     trained = agent_of("bandit", "belief", "posterior_goal", **SMALL["bandit"])
     found, played = watched(trained)
     assert played.posterior is None and found.views.spec == Categories(1, 3)
@@ -62,7 +63,7 @@ def test_goals_without_a_closed_form_are_counted_among_draws():
 
 
 def test_numbers_are_weighed_over_the_hypotheses():
-    """A normal density at each hypothesis's angle: the likeliest is the nearest to its mean."""
+    """A normal density at each hypothesis's angle: the most probable is the nearest to its mean."""
     found, played = watched(agent_of("semicircle", "belief", "description", **SMALL["semicircle"]))
     probs, angles = np.exp(found.views.learned.log_probs), found.labels[:, 0]
     assert probs.shape == (9, len(angles))
@@ -82,7 +83,7 @@ def test_numbers_are_weighed_over_the_hypotheses():
 
 
 def test_the_central_part_of_a_belief():
-    """Of a normal and of a Beta distribution, at two steps each."""
+    """Quantiles of a normal and of a Beta distribution, at two steps each."""
     mean = jnp.array([[1.0, -2.0], [0.5, -1.0]])
     spec = Reals(2, (0.0, -1.0), (1.0, 2.0))
     normal = lambda h: -0.5 * jnp.sum(jnp.square((h - mean) / 0.5), axis=-1)  # noqa: E731
@@ -103,7 +104,8 @@ def film(monkeypatch, *arguments):
 
 
 def test_a_saved_agent_is_filmed(tmp_path, monkeypatch, capsys):
-    """Its belief about the next pad beside the exact one; the film lies with the agent."""
+    """The film shows the belief about the next pad and the exact one; it is in the agent's
+    folder."""
     trained = agent_of("numpad", "aux_head", "expert_goal", **SMALL["numpad"])
     found, played = watched(trained)
     np.testing.assert_allclose(found.views.exact.mean[:-1], played.posterior[:, 0], atol=1e-5)
@@ -127,7 +129,7 @@ def test_a_saved_agent_is_filmed(tmp_path, monkeypatch, capsys):
 
 
 def test_without_a_posterior_the_belief_is_alone(tmp_path, monkeypatch):
-    """Of an environment of one's own, without likelihood or scene."""
+    """An external environment without likelihood or scene."""
     trained = agent_of(Steps(), "belief", "description")
     found, _ = watched(trained)
     assert found.beliefs is None and found.labels is None and found.views.exact is None
