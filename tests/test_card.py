@@ -47,10 +47,10 @@ def test_without_references_scores_are_returns():
 
 
 def beside() -> dict[str, Reference]:
-    """Four steps on two tasks: random earns 0, the expert 2 a step, the explorer learns."""
+    """Four steps on two tasks: random earns 0, the expert more and more, the explorer learns."""
     earned = {
         "random": np.zeros((4, 2)),
-        "expert": np.full((4, 2), 2.0),
+        "expert": np.array([[1.0, 1], [2, 2], [2, 2], [3, 3]]),
         "explorer": np.array([[0.0, 0], [0, 2], [2, 2], [2, 2]]),
     }
     return {name: Reference(rewards.sum(axis=0), rewards) for name, rewards in earned.items()}
@@ -73,8 +73,8 @@ def played(episodes=1, **more) -> Card:
 
 
 def test_regret_is_what_the_expert_earned_more_so_far():
-    np.testing.assert_allclose(played().regret, [1.0, 2.0, 3.0, 3.0])
-    np.testing.assert_allclose(played().regret_of("explorer"), [2.0, 3.0, 3.0, 3.0])
+    np.testing.assert_allclose(played().regret, [0.0, 1.0, 2.0, 3.0])
+    np.testing.assert_allclose(played().regret_of("explorer"), [1.0, 2.0, 2.0, 3.0])
     np.testing.assert_allclose(played().regret_of("expert"), np.zeros(4))
 
 
@@ -87,12 +87,12 @@ def test_where_a_policy_stands():
 def test_parts_are_normalised_each_by_its_own_ends():
     quarters = played()
     assert quarters.part == "quarter"
-    assert [part.value for part in quarters.part_scores] == [0.5, 0.5, 0.5, 1.0]
+    assert [part.value for part in quarters.part_scores] == [1.0, 0.5, 0.5, 2 / 3]
     np.testing.assert_array_equal(quarters.part_returns, quarters.quarters)
     episodes = played(episodes=2)
     assert episodes.part == "episode"
     np.testing.assert_array_equal(episodes.part_returns, [[1, 3], [5, 1]])
-    assert [part.value for part in episodes.part_scores] == [0.5, 0.75]
+    assert [part.value for part in episodes.part_scores] == [2 / 3, 3 / 5]
     for part in episodes.part_scores:
         assert part.low <= part.value <= part.high and part.high > part.low
 

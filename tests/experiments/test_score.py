@@ -31,13 +31,13 @@ def test_parts_and_regret_are_drawn_beside_those_of_the_references(axes):
     lines = {line.get_label(): line.get_ydata() for line in axes.get_lines()}
     assert set(lines) == {"random", "expert", "explorer", "mine"}
     np.testing.assert_array_equal(lines["mine"], [2.0, 3.0])
-    np.testing.assert_array_equal(lines["expert"], [4.0, 4.0])
+    np.testing.assert_array_equal(lines["expert"], [3.0, 5.0])
     np.testing.assert_array_equal(lines["explorer"], [1.0, 4.0])
     axes.clear()
     score._regret(axes, played())
     lines = {line.get_label(): line.get_ydata() for line in axes.get_lines()}
     assert set(lines) == {"explorer", "mine"}
-    np.testing.assert_array_equal(lines["mine"], [1.0, 2.0, 3.0, 3.0])
+    np.testing.assert_array_equal(lines["mine"], [0.0, 1.0, 2.0, 3.0])
 
 
 def test_beliefs_are_drawn_by_step(axes):
