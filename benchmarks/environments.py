@@ -1,14 +1,14 @@
-"""Steps per second of every environment, beside its nearest peers in the same run.
+"""Measures steps per second of every environment, and of its nearest peers in the same run.
 
     python -m benchmarks.environments                    all, batches of 1 to 65,536
     python -m benchmarks.environments --env numpad --batches 4096
 
 Random actions, drawn inside the compiled loop; a step is an agent step. Compilation is timed
-apart; run times are medians. Each environment is measured bare (`step` alone: the library's own
-loop resets whole batches at once), and through the gymnax adapter, whose `step` holds the
-auto-reset as gymnax's own `step` does: compare peers with the latter. Peers: gymnax's
-BernoulliBandit and PointRobot, Brax's half-cheetah, where installed. Single figures vary by
-20 % and more on a shared machine: quote ratios of one run.
+separately; run times are medians. Each environment is measured alone (`step` without resets,
+because the library's loop resets whole batches at once), and through the gymnax adapter, whose
+`step` includes the auto-reset like gymnax's own: only the latter is comparable with peers. Peers
+are gymnax's BernoulliBandit and PointRobot and Brax's half-cheetah, where installed. Single figures
+vary by 20 % and more on a shared machine, ratios of one run less.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from taskbelief.types import Array, Continuous, Key
 BATCHES = (1, 16, 256, 4096, 65_536)
 # steps of one timed run, over the whole batch: about a second
 STEPS = {"cheetah_velocity": 2_000, "brax halfcheetah": 2_000}
-LARGEST = {"cheetah_velocity": 1024, "brax halfcheetah": 1024}  # beyond that, minutes a run
+LARGEST = {"cheetah_velocity": 1024, "brax halfcheetah": 1024}  # larger batches take minutes
 
 
 class Subject(NamedTuple):
-    """Something to measure; unbatched functions."""
+    """An environment to measure, as unbatched functions."""
 
     reset: Callable[[Key], Any]  # -> state
     step: Callable[[Key, Any, Array], tuple[Any, Array, Array]]  # -> state, obs, reward
@@ -46,7 +46,7 @@ class Subject(NamedTuple):
 
 
 def subjects(names: list[str]) -> dict[str, Subject]:
-    """The environments `names`, each followed by its peers."""
+    """Yields the environments `names`, each followed by its peers."""
     found: dict[str, Subject] = {}
     for name in names:
         found[name] = _bare(name)
@@ -95,17 +95,15 @@ def _bare(name: str) -> Subject:
 def _adapted(name: str) -> Subject:
     from taskbelief.adapters import gymnax as adapter
 
-    env, _ = adapter.make(name)
+    env, params = adapter.make(name)
     bare = _bare(name)
 
     def reset(key: Key) -> Any:
-        task = env.sample_task(key)
-        return env.reset(key, task)[1], task
+        return env.reset(key, params)[1]
 
     def step(key: Key, state: Any, action: Array) -> tuple[Any, Array, Array]:
-        inner, task = state
-        obs, inner, reward, *_ = env.step(key, inner, action, task)
-        return (inner, task), obs, reward
+        obs, state, reward, *_ = env.step(key, state, action, params)
+        return state, obs, reward
 
     return Subject(reset, step, bare.actions, bare.substeps)
 
@@ -152,17 +150,17 @@ def _choices(num: int) -> Callable[[Key, int], Array]:
 
 
 def measure(subject: Subject, batch: int, steps: int, repeats: int) -> dict[str, float]:
-    """Seconds of compilation, and agent steps per second of all `batch` together."""
+    """Measures seconds of compilation, and agent steps per second of the whole `batch`."""
 
     def run(states: Any, key: Key) -> tuple[Any, Array, Array]:
         def body(carry: tuple[Any, Array, Array], key: Key) -> tuple[Any, None]:
-            states, seen, paid = carry
+            states, seen, earned = carry
             act_key, step_key = jax.random.split(key)
             actions = subject.actions(act_key, batch)
             keys = jax.random.split(step_key, batch)
             states, obs, reward = jax.vmap(subject.step)(keys, states, actions)
-            # what is observed must be computed: it goes into a sum
-            return (states, seen + jnp.sum(obs), paid + jnp.sum(reward)), None
+            # a sum of the observations, so that XLA computes them
+            return (states, seen + jnp.sum(obs), earned + jnp.sum(reward)), None
 
         zero = jnp.zeros(())
         return jax.lax.scan(body, (states, zero, zero), jax.random.split(key, steps))[0]
@@ -171,7 +169,7 @@ def measure(subject: Subject, batch: int, steps: int, repeats: int) -> dict[str,
     start = time.perf_counter()
     compiled = jax.jit(run).lower(states, jax.random.key(0)).compile()
     compile_seconds = time.perf_counter() - start
-    jax.block_until_ready(compiled(states, jax.random.key(0)))  # the first run warms up
+    jax.block_until_ready(compiled(states, jax.random.key(0)))  # warm-up
     seconds = []
     for repeat in range(repeats):
         start = time.perf_counter()
@@ -227,7 +225,8 @@ def main() -> None:
 
 
 def bars(results: list[dict[str, Any]]) -> dict[str, float]:
-    """What the suite promises, each at the best batch: 1 or more is kept (cheetah: 0.95)."""
+    """Returns the ratios that the suite guarantees at the best batch: at least 1 (cheetah:
+    0.95)."""
 
     @functools.cache
     def best(name: str, per_substep: bool = False) -> float:

@@ -1,13 +1,13 @@
-"""Milliseconds of the recurrent cores, forward and with the backward pass, beside PyTorch's.
+"""Measures milliseconds of the recurrent cores, forward and backward, and of PyTorch's.
 
     python -m benchmarks.kernels
     python -m benchmarks.kernels --core lstm --size 120,32,128 --json
 
-A size is T,B,H: steps, meta-episodes side by side, units; inputs have 48 numbers. Ours are dealt
-out to all devices, which are a CPU's cores, and done several times in one program, both as in
-training. Ours and PyTorch's (`nn.LSTM`, `nn.GRU`, where torch is installed, with as many threads
-as there are cores) are timed in turns, in one process; figures are medians, compilation is left
-out. What is timed backwards is the gradient of a sum of the outputs by inputs and parameters.
+A size is T,B,H: steps, parallel meta-episodes, units; inputs have 48 numbers. Our cores are sharded
+over all devices (a CPU's cores) and run several times in one program, as in training. Ours and
+PyTorch's (`nn.LSTM`, `nn.GRU`, where torch is installed, with a thread for each core) are timed
+alternately, in one process; figures are medians without compilation. The backward pass is the
+gradient of a sum of the outputs by inputs and parameters.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def ours(core: str, steps: int, batch: int, hidden: int) -> dict[str, _Call]:
     x = jax.random.normal(x_key, (steps, batch, INPUTS))
     weight = jax.random.normal(weight_key, (steps, batch, hidden))
     reset = jnp.zeros((steps, batch), bool).at[0].set(True)
-    # as in training: meta-episodes dealt out, parameters everywhere
+    # as in training: meta-episodes sharded, parameters replicated
     mesh = parallel.mesh(jax.devices(), batch)
     sharded, replicated = parallel.sharded(mesh, 1), parallel.replicated(mesh)
     data = jax.device_put((x, weight, reset), sharded)
@@ -63,7 +63,7 @@ def ours(core: str, steps: int, batch: int, hidden: int) -> dict[str, _Call]:
         @jax.jit
         def program(args: Any, *rest: Any) -> Any:
             def again(_: Any, args: Any) -> Any:
-                # each pass needs the one before it, or XLA would do one only
+                # each pass depends on the previous one, so that XLA computes all
                 return jax.tree.map(lambda leaf, made: leaf + 1e-30 * made, args, way(args, *rest))
 
             return jax.lax.fori_loop(0, PASSES, again, args)
@@ -74,7 +74,7 @@ def ours(core: str, steps: int, batch: int, hidden: int) -> dict[str, _Call]:
 
 
 def theirs(core: str, steps: int, batch: int, hidden: int) -> dict[str, _Call]:
-    """PyTorch's; none where it has no such core or is not installed."""
+    """Returns PyTorch's calls; none where it has no such core or is not installed."""
     try:
         import torch
     except ImportError:
@@ -107,7 +107,7 @@ def theirs(core: str, steps: int, batch: int, hidden: int) -> dict[str, _Call]:
 
 def measure(core: str, steps: int, batch: int, hidden: int, repeats: int) -> dict[str, Any]:
     calls = ours(core, steps, batch, hidden) | theirs(core, steps, batch, hidden)
-    for call in calls.values():  # compiles and warms up
+    for call in calls.values():  # compilation and warm-up
         call()
         call()
     seconds: dict[str, list[float]] = {name: [] for name in calls}

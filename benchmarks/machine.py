@@ -1,4 +1,4 @@
-"""What benchmarks share: what they ran on, and how they say what they found."""
+"""Common parts of benchmarks: the description of the machine, flags and output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def machine() -> dict[str, Any]:
         "architecture": platform.machine(),
         "python": platform.python_version(),
         "jax": jax.__version__,
-        "load": round(os.getloadavg()[0], 1),  # above 1 before the start: others are at work
+        "load": round(os.getloadavg()[0], 1),  # above 1 before the start: other processes run
     }
 
 

@@ -1,11 +1,11 @@
-"""Seconds from the start of a training command to its first metrics, cold and warm.
+"""Measures seconds from the start of a training command to its first metrics, cold and warm.
 
     python -m benchmarks.start
     python -m benchmarks.start --env bandit --agent belief --json
 
-Cold: nothing compiled is kept. Warm: the same command again, with what the cold one kept. The first
-metrics are the first row of metrics.csv, the evaluation before training. By default of the
-command `make run` gives.
+Cold: without stored programs. Warm: the same command again, with the programs that the cold start
+stored. The first metrics are the first row of metrics.csv, the evaluation before training. The
+default command is that of `make run`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TOO_LONG = 600.0  # seconds
 
 
 def seconds(flags: Sequence[str], cache: Path, run: Path) -> float:
-    """Of one start, which is ended when its first row is there."""
+    """Measures one start, which ends with its first row."""
     environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
     command = [sys.executable, "-m", "experiments.run", *flags]
     start = time.perf_counter()
@@ -50,7 +50,7 @@ def seconds(flags: Sequence[str], cache: Path, run: Path) -> float:
 
 
 def _rows(metrics: Path) -> int:
-    """Lines but the first, which names the columns."""
+    """Returns the lines after the header."""
     return max(0, metrics.read_text().count("\n") - 1) if metrics.exists() else 0
 
 

@@ -1,15 +1,15 @@
-"""Steps per second of a whole agent: acting, learning, and both in the one compiled step.
+"""Measures steps per second of a whole agent: acting, learning, and both in the compiled step.
 
     python -m benchmarks.throughput --env numpad --agent aux_head
     python -m benchmarks.throughput --env numpad --vary train.envs 32 128 512
     python -m benchmarks.throughput --json --profile trace -- --agent.hidden 128
 
-The flags of experiments.run go after "--" (those that name environment, agent, learner and preset
-anywhere), so that what is measured is what a run does. Written to
+Flags of experiments.run follow "--" (those of environment, agent, learner and preset can stand
+anywhere), so that the benchmark measures a real run. The results go to
 benchmarks/results/<platform>/throughput-<env>-<agent>.json (--out), with a table, and with --vary a
-picture. Each figure is the median of several timings after a warm-up, compilation apart. The
-matrix products of an update are counted from its program, with the lengths of its loops; the
-peak they are held against is that of a product of 2048 x 2048 float32 matrices in this process.
+picture. Each figure is the median of several timings after a warm-up, without compilation. The
+matrix products of an update are counted from its program, with the lengths of its loops, and
+compared with the peak of a product of 2048 x 2048 float32 matrices in this process.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RATES = ("acting_steps_per_s", "trained_steps_per_s", "end_to_end_steps_per_s")
 
 
 def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> dict[str, Any]:
-    """Everything about the run that the flags `args` describe."""
+    """Measures the run that the flags `args` describe."""
     chosen, _ = command.parse(args)
     parts = assembly.assemble(chosen)
     seeds, learner = len(parts.where.seeds), parts.trainer.learner
@@ -55,7 +55,7 @@ def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> d
 
     state = parts.placed.init()
     sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)
-    # copied, because the iterations measured take the state's own memory
+    # copied, because the measured iterations reuse the buffers of the state
     learnt = jax.tree.map(jnp.copy, parts.where.select_seed(state.learner, 0))
     acting = _median(lambda: parts.placed.collect(learnt.params, jax.random.key(0)), repeats)
     batch = _batch(parts, chosen, state, learnt)
@@ -64,7 +64,7 @@ def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> d
 
     @jax.jit
     def learn(learnt: Any, batch: Any, key: Any) -> Any:
-        """An iteration's updates in one program, as a run has them."""
+        """Runs an iteration's updates in one program, as a run does."""
 
         def update(learnt: Any, key: Any) -> Any:
             return learner.update(learnt, batch, key)
@@ -78,7 +78,7 @@ def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> d
         nonlocal state, sums
         state, sums, _ = jax.block_until_ready(compiled(state, sums, np.int32(1)))
 
-    # in turns, so that a slower moment of the machine is in both
+    # alternately, so that a slower moment of the machine affects both
     turns = _turns((lambda: learn(learnt, batch, key), iteration), repeats)
     updating = statistics.median(alone for alone, _ in turns) / updates
     both = statistics.median(whole for _, whole in turns)
@@ -118,8 +118,7 @@ def _median(call: Callable[[], Any], repeats: int) -> float:
 
 
 def _turns(calls: Sequence[Callable[[], Any]], repeats: int) -> list[list[float]]:
-    """The calls' seconds, one after the other, `repeats` times, after a turn that compiles and one
-    that warms up."""
+    """Times the calls alternately, `repeats` times, after compilation and warm-up."""
     turns = [[_seconds(call) for call in calls] for _ in range(repeats + 2)]
     return turns[2:]
 
@@ -131,7 +130,7 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def _batch(parts: Assembly, chosen: Any, state: Any, learnt: Any) -> Any:
-    """What an update reads."""
+    """Returns the input of an update."""
     key = jax.random.key(2)
     if state.replay is None:
         return parts.placed.collect(learnt.params, key)
@@ -145,7 +144,7 @@ def _batch(parts: Assembly, chosen: Any, state: Any, learnt: Any) -> Any:
 
 
 def _peak_memory(used: Any) -> int:
-    """Of the device, as it says itself; on a CPU what the compiled step takes."""
+    """Returns the device's own figure of used memory; on a CPU that of the compiled step."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return stats["peak_bytes_in_use"]
@@ -153,7 +152,7 @@ def _peak_memory(used: Any) -> int:
 
 
 def peak_flops(repeats: int) -> float:
-    """Floating-point operations per second of a large matrix product."""
+    """Measures floating-point operations per second of a large matrix product."""
     size = 2048
     a = jax.random.normal(jax.random.key(0), (size, size))
     product = jax.jit(lambda a: a @ a)
@@ -161,8 +160,8 @@ def peak_flops(repeats: int) -> float:
 
 
 def flops(program: Any) -> int:
-    """Floating-point operations of the matrix products in a jaxpr, loops counted as often as they
-    run (XLA's own cost analysis counts a loop's body once); of branches the dearest."""
+    """Counts the floating-point operations of the matrix products in a jaxpr, with the repetitions
+    of loops (XLA's own cost analysis counts a loop's body once) and the most expensive branches."""
     total = 0
     for equation in program.eqns:
         inner = [flops(one) for one in jax_core.jaxprs_in_params(equation.params)]
@@ -213,7 +212,7 @@ def draw(rows: Sequence[dict[str, Any]], flag: str, values: Sequence[str], path:
 
 def main(args: Sequence[str] | None = None) -> None:
     args = list(sys.argv[1:] if args is None else args)
-    devices.from_cores()  # as a run does
+    devices.from_cores()  # as in a run
     cut = args.index("--") if "--" in args else len(args)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.throughput",

@@ -1,16 +1,15 @@
-"""Milliseconds of one SVG(0) update, beside the same update written in PyTorch.
+"""Measures milliseconds of one SVG(0) update, and of the same update in PyTorch.
 
     python -m benchmarks.updates
     python -m benchmarks.updates --hidden 64 --batch 64 --json
 
-By default of the size of pomdp-baselines' recurrent agents (Ni et al. 2022): actor and critic each
-with an LSTM of 128 units, 32 meta-episodes of 120 steps (sparse_navigation, 6 episodes of 20). Ours
-is the learner's own `update` on the agent `baseline`, dealt out to all devices (which are a
-CPU's cores) and done several times in one program, as in training. PyTorch's has `nn.LSTM`, as many
-threads as there are cores, our initial parameters and the same batch; before anything is timed
-their memories, actions and values are compared. Both are timed in turns; figures are medians,
-compilation is left out. The speedup is the median over pairs of turns, with its quartiles: where
-cores share their arithmetic units with somebody else's work, it moves with that work.
+The default size is that of pomdp-baselines' recurrent agents (Ni et al. 2022): actor and critic
+with an LSTM of 128 units each, 32 meta-episodes of 120 steps (sparse_navigation, 6 episodes of 20).
+Ours is the learner's `update` on the agent `baseline`, sharded over all devices (a CPU's cores) and
+run several times in one program, as in training. PyTorch's has `nn.LSTM`, a thread for each core,
+our initial parameters and the same batch; before the timing, memories, actions and values of both
+are compared. Both are timed alternately; figures are medians without compilation. The speedup is
+the median over pairs, with its quartiles: it varies with other work on the same cores.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ try:
 except ImportError:
     torch = None  # type: ignore[assignment]
 
-UPDATES = 16  # in a turn, ours in one program: a second, as long as experiments.run's calls last
-_PAUSE = 0.5  # seconds between turns: threads of the one before may still wait busily
+UPDATES = 16  # in one call, ours in one program: about a second, like the calls of experiments.run
+_PAUSE = 0.5  # seconds between calls, because threads of the previous one can still be busy
 _EPISODE_STEPS = 20
 _TOLERANCE = 1e-4
 
 
 class Ours(NamedTuple):
-    """An agent, what it has played, and what it makes of it."""
+    """An agent, a batch and a learner's state."""
 
     spec: EnvSpec
     agent: Any
@@ -72,7 +71,7 @@ def ours(steps: int, batch: int, hidden: int) -> Ours:
 
 
 def our_updates(made: Ours) -> Callable[[], None]:
-    """A call makes UPDATES updates."""
+    """Returns a call that makes UPDATES updates."""
     mesh = parallel.mesh(jax.devices(), made.parts)
     batch = jax.device_put(made.batch, parallel.sharded(mesh, 1))
     state, key = jax.device_put((made.state, jax.random.key(1)), parallel.replicated(mesh))
@@ -96,11 +95,11 @@ def our_updates(made: Ours) -> Callable[[], None]:
 
 
 def torch_updates(made: Ours) -> Callable[[], None]:
-    """A call makes UPDATES updates."""
+    """Returns a call that makes UPDATES updates."""
     torch.set_num_threads(devices.cpu_cores())
     network = _network(made)
     x, task_start, batch = _tensors(made)
-    assert bool(task_start[0].all()) and not bool(task_start[1:].any())  # no resets on the way
+    assert bool(task_start[0].all()) and not bool(task_start[1:].any())  # no resets in between
     _compare(made, network, x, batch["action"])
     target = copy.deepcopy(network)
     optimiser = torch.optim.Adam(network.parameters(), lr=made.config.learning_rate)
@@ -117,7 +116,7 @@ def torch_updates(made: Ours) -> Callable[[], None]:
 
 
 def _network(made: Ours) -> Any:
-    """Our network's layers with our parameters."""
+    """Returns our network's layers with our parameters."""
     params = jax.tree.map(np.asarray, made.state.params)
 
     class NormalisedReLU(torch.nn.Module):
@@ -161,7 +160,7 @@ def _network(made: Ours) -> Any:
 
 
 def _tensors(made: Ours) -> tuple[Any, Any, dict[str, Any]]:
-    """(what the networks read, [T + 1, B, D]; task starts; what the losses read)."""
+    """Returns (inputs of the networks, [T + 1, B, D]; task starts; inputs of the losses)."""
     batch = jax.tree.map(np.asarray, made.batch)
     inputs = batch.inputs
     read = (inputs.obs, inputs.prev_action, inputs.prev_reward[..., None])
@@ -295,7 +294,7 @@ def measure(steps: int, batch: int, hidden: int, repeats: int) -> dict[str, Any]
     calls = {"update": our_updates(made)}
     if torch is not None:
         calls["torch_update"] = torch_updates(made)
-    for call in calls.values():  # compiles and warms up
+    for call in calls.values():  # compilation and warm-up
         call()
         call()
     seconds: dict[str, list[float]] = {name: [] for name in calls}

@@ -1,1 +1,1 @@
-"""Everything with files, clocks and screens: `python -m experiments.run --help`."""
+"""Command line and studies: `python -m experiments.run --help`."""

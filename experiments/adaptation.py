@@ -3,9 +3,9 @@
     python -m experiments.adaptation RUN [RUN ...] --out DIRECTORY
 
 For runs on sparse_navigation, from their newest checkpoints, on hold-out tasks (Humplik et al.
-2019, figure 6). Writes adaptation.json (each run's return by episode and how it searches) and
-adaptation.png (mean and one standard deviation over tasks and seeds, runs of one agent together;
-paths of the first run of each on the same tasks).
+2019, figure 6), beside the scripted explorer. Writes adaptation.json (return by episode and how it
+searches, of each run) and adaptation.png (mean and one standard deviation over tasks and seeds,
+runs of one agent together; paths of the first run of each on the same tasks).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import matplotlib
 
 matplotlib.use("agg")
@@ -24,10 +25,13 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments import command, evaluate, stop
 from experiments.evaluate import Trained
+from taskbelief import explorer, rollout, types
 from taskbelief.envs.sparse_navigation import SparseNavigation
+from taskbelief.types import Env, Task, Trajectory
 
 _ENV = "sparse_navigation"
 _EXAMPLES = 3  # tasks whose paths are drawn
+_EXPLORER, _EXPLORED = "explorer", 200  # a reference, and the tasks that it plays
 
 
 class Played(NamedTuple):
@@ -73,11 +77,23 @@ def play(run: Path) -> list[Played]:
     return [_play(run.name, chosen.agent_name, trained) for trained in evaluate.load(run)]
 
 
+def explore(run: Path) -> Played:
+    """The scripted explorer, which acts on the exact posterior, on some of the same tasks."""
+    env = types.at_test(command.config_of(run).env)
+    tasks = env.task_set("holdout", min(_EXPLORED, env.holdout_tasks))
+    play = jax.jit(lambda key: rollout.collect_scripted(env, tasks, key, explorer.explorer(env)))
+    return _played(_EXPLORER, _EXPLORER, 0, env, tasks, play(jax.random.key(0)))
+
+
 def _play(run: str, agent: str, trained: Trained) -> Played:
-    env = trained.parts.env
+    return _played(run, agent, trained.seed, trained.parts.env, *evaluate.play(trained))
+
+
+def _played(
+    name: str, agent: str, seed: int, env: Env, tasks: Task, trajectory: Trajectory
+) -> Played:
     assert isinstance(env, SparseNavigation)
     spec = env.spec
-    tasks, trajectory = evaluate.play(trained)
     split = (spec.episodes_per_task, spec.episode_steps)
     reward = np.asarray(trajectory.reward).T.reshape(-1, *split)
     inputs = trajectory.inputs
@@ -87,9 +103,9 @@ def _play(run: str, agent: str, trained: Trained) -> Played:
         for part in (inputs.obs[:-1], reached[1:])
     )
     return Played(
-        run,
+        name,
         agent,
-        trained.seed,
+        seed,
         reward.sum(axis=-1),
         np.concatenate([seen[:, :, :1], led_to], axis=2),
         np.asarray(tasks.goal),
@@ -97,7 +113,8 @@ def _play(run: str, agent: str, trained: Trained) -> Played:
     )
 
 
-def draw(played: list[Played], path: Path) -> None:
+def draw(played: list[Played], path: Path, reference: Played | None = None) -> None:
+    """`reference`: a dotted line beside the agents' curves."""
     agents = list(dict.fromkeys(one.agent for one in played))
     figure = plt.figure(figsize=(5.5 + 2.6 * _EXAMPLES, 2.6 * max(2, len(agents))))
     grid = figure.add_gridspec(len(agents), 2 + _EXAMPLES, wspace=0.15)
@@ -115,6 +132,9 @@ def draw(played: list[Played], path: Path) -> None:
             _paths(axes, of_agent[0], example)
             if example == 0:
                 axes.set_ylabel(of_agent[0].name, fontsize=8)
+    if reference is not None:
+        mean = reference.returns.mean(axis=0)
+        curve.plot(np.arange(1, len(mean) + 1), mean, color="0.4", ls=":", label=reference.agent)
     curve.set(xlabel="episode of the task", ylabel="mean return of the episode, hold-out tasks")
     curve.set_ylim(bottom=0)
     curve.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -147,6 +167,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     played = [one for run in arguments.runs for one in play(run)]
+    reference = explore(arguments.runs[0])
     arguments.out.mkdir(parents=True, exist_ok=True)
     record = [
         {
@@ -160,11 +181,11 @@ def main() -> None:
             "end_distance_after_hit": _mean(one.end_distance[~one.searching]),
             "end_angle_std_before_hit": round(one.search_spread, 4),
         }
-        for one in played
+        for one in (*played, reference)
     ]
     (arguments.out / "adaptation.json").write_text(json.dumps(record, indent=1) + "\n")
-    draw(played, arguments.out / "adaptation.png")
-    for one in played:
+    draw(played, arguments.out / "adaptation.png", reference)
+    for one in (*played, reference):
         by_episode = " ".join(f"{value:.2f}" for value in one.returns.mean(axis=0))
         print(f"{one.name:40} {by_episode}")
         hits = (~one.searching | (one.returns > 0)).mean(axis=0)[-1]

@@ -1,4 +1,4 @@
-"""From a config to the compiled functions of a run: parts, placed on devices."""
+"""The functions of a run from its config, placed on devices."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ class Assembly(NamedTuple):
     placed: Placed
     exam: Exam
     evaluate: Any  # `exam.evaluate` for all seeds, jitted
-    label: str  # the kind of label in use
+    label: str  # name of the label in use
 
     @property
     def env(self) -> Env:
-        """As at test, the task hidden: what references are measured on."""
+        """The environment at test with the task hidden, in which references are measured."""
         return types.at_test(self.trainer.problem.env)
 
     @property
     def iteration_updates(self) -> int:
-        """Steps of the optimiser in each iteration."""
+        """Number of optimiser steps in each iteration."""
         learner = self.trainer.learner
         return self.length.updates // self.length.iterations * learner.steps
 
 
 def assemble(chosen: RunConfig) -> Assembly:
-    """Nothing is compiled yet. Ends the program where parts do not fit together."""
+    """Returns the functions, not compiled yet. Ends the program where parts do not fit together."""
     with stop.sentences():
         return _assemble(chosen)
 
@@ -65,7 +65,8 @@ def _assemble(chosen: RunConfig) -> Assembly:
 
 
 def _filling(chosen: RunConfig, batch: int) -> training.Config:
-    """With as many rows as fit into --replay-memory; `batch`: bytes of an iteration's."""
+    """Returns sizes with as many rows as fit into --replay-memory; `batch`: bytes of an iteration's
+    meta-episodes."""
     sizes, allowed = chosen.train, footprint.parse(chosen.replay_memory)
     if allowed is None:
         return sizes

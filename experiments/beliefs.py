@@ -1,10 +1,10 @@
-"""Trained beliefs against the exact posterior, step by step: KL(exact || learned) in nats.
+"""Compares trained beliefs with the exact posterior at each step: KL(exact || learned) in nats.
 
     python -m experiments.beliefs RUN [RUN ...] --out DIRECTORY
 
-On hold-out tasks, along the histories of each run's newest checkpoint. A run that kept several
-(--keep 50 --checkpoint-minutes 0.5) also shows how its belief learned: all are held against the
-posterior along these same histories, with the belief as it was before training. Writes
+It plays hold-out tasks with each run's newest checkpoint. A run with several checkpoints
+(--keep 50 --checkpoint-minutes 0.5) also shows the belief over training: all checkpoints, and the
+belief before training, are compared with the posterior along these same histories. Writes
 beliefs.json (means over tasks) and beliefs.png. For labels of several independent parts (the
 bandit's arms) it also gives nats per part.
 """
@@ -28,12 +28,12 @@ from taskbelief.types import Params, Probabilities
 
 
 def measure(run: Path, num: int) -> list[dict[str, Any]]:
-    """For each seed, the divergence by step and over training, of `num` hold-out tasks."""
+    """Returns, for each seed, the divergence by step and over training, on `num` hold-out tasks."""
     return [_measure(run, list(kept), num) for kept in zip(*evaluate.load_all(run), strict=True)]
 
 
 def _measure(run: Path, kept: list[Trained], num: int) -> dict[str, Any]:
-    """`kept`: of one seed, oldest first."""
+    """Compares the checkpoints of one seed, `kept`, oldest first."""
     parts, newest = kept[-1].parts, kept[-1].params
     compare = parts.trainer.compare
     if compare is None:
@@ -45,7 +45,7 @@ def _measure(run: Path, kept: list[Trained], num: int) -> dict[str, Any]:
     compiled = jax.jit(compare)
 
     def divergence(params: Params) -> np.ndarray:
-        """[T, K]; the same histories each time."""
+        """Returns the divergence, [T, K], along the same histories each time."""
         return np.asarray(compiled(params, newest, tasks, jax.random.key(0)))
 
     untrained = parts.trainer.learner.init(jax.random.key(kept[-1].seed)).params

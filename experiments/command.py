@@ -1,5 +1,5 @@
-"""The command line of a run, derived from the dataclasses: first the names (which environment,
-agent, learner and preset), which decide what other flags there are; then every field as a flag."""
+"""The command line of a run, derived from the dataclasses in two stages: the names of environment,
+agent, learner and preset, which determine the other flags; then every field as a flag."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from taskbelief.runs.config import RunConfig
 
 @dataclass(frozen=True)
 class Options:
-    """Where a run lives and how it is kept; changes none of its numbers."""
+    """Files and processes of a run, without influence on its results."""
 
     out: Path | None = None
-    """directory to create for the run [runs/<env>-<agent>-<learner>-s<seed>-<time>]"""
+    """directory of the new run [runs/<env>-<agent>-<learner>-s<seed>-<time>]"""
     resume: Path | None = None
-    """directory of a run to continue, bit for bit, with the config it was started with"""
+    """directory of a run to continue, bit for bit, with its own config"""
     checkpoint_minutes: float = 3.0
-    """minutes between checkpoints; one more is made at the end, on SIGTERM and on Ctrl-C"""
+    """minutes between checkpoints; there is one more at the end, on SIGTERM and on Ctrl-C"""
     keep: int = 2
-    """checkpoints kept"""
+    """number of checkpoints to keep"""
     cache: Path = Path("~/.cache/taskbelief/xla")
-    """directory of compiled programs, so that the next start is fast; "off" for none"""
+    """directory of compiled programs, for a faster next start; "off": none"""
     distributed: bool = False
-    """one of several processes, on as many hosts, that train together: all are started with the
-    same flags. On SLURM and Cloud TPU they find each other; elsewhere the next three say how"""
+    """whether this is one of several processes that train together, all with the same flags. On
+    SLURM and Cloud TPU they find each other; elsewhere the next three flags are necessary"""
     coordinator: str = ""
     """HOST:PORT of process 0"""
     processes: int = 0
-    """how many there are"""
+    """number of processes"""
     process: int = -1
-    """which of them this is, from 0"""
+    """number of this process, from 0"""
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class _Flags(RunConfig):
     """The three names, as flags."""
 
     env_name: Annotated[str, tyro.conf.arg(name="env")]
-    """environment: a name, or package.module:Class of one of your own"""
+    """environment: a name, or package.module:Class of your own"""
     agent_name: Annotated[str, tyro.conf.arg(name="agent")]
-    """what becomes of the history"""
+    """agent: the map from the history to features"""
     learner_name: Annotated[str, tyro.conf.arg(name="learner")]
-    """what becomes of the features"""
+    """learner: policy, value functions and losses"""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class _Command:
 
 
 def parse(args: Sequence[str]) -> tuple[RunConfig, Options]:
-    """The command line. Ends the program with status 2 where it makes no sense."""
+    """Parses the command line. Ends the program with status 2 for invalid arguments."""
     names, args = _names(args)
     if names.resume is None:
         start = config.default(names.env, names.agent, names.learner, names.preset)
@@ -105,7 +105,7 @@ _HELP = (
 
 
 def _lists() -> str:
-    """Names with a line each: everything that the first flags choose from."""
+    """Lists environments, agents, learners, labels and presets, with a line each."""
     parts = {
         "Environments (--env)": registry.lines("envs"),
         "Agents (--agent)": registry.lines("agents"),
@@ -120,8 +120,8 @@ def _lists() -> str:
 
 
 def about(chosen: RunConfig) -> str:
-    """The preset's departures from the defaults, the flags' departures from the preset, and the
-    help that training gives and evaluations do not; a paragraph each."""
+    """Lists the preset's departures from the defaults, the flags' departures from the preset, and
+    the help in training that evaluations do not give; a paragraph each."""
     names = chosen.env_name, chosen.agent_name, chosen.learner_name
     preset = config.default(*names, chosen.preset)
     departures = config.differences(config.without_preset(chosen), preset)
@@ -144,14 +144,15 @@ _GLUE = "\N{NO-BREAK SPACE}"  # keeps a flag and its values on one line
 
 
 def _listed(differences: Mapping[str, tuple[Any, Any]], before: str) -> str:
-    """Flags with their values, and in brackets those of `before`; names without a group first."""
+    """Lists flags with their values, and in brackets those of `before`; flags without a group
+    first."""
     ordered = sorted(differences.items(), key=lambda item: "." in item[0])
     parts = (f"--{flag} {new} ({before}: {old})" for flag, (old, new) in ordered)
     return ", ".join(part.replace(" ", _GLUE) for part in parts)
 
 
 def _check_flags(args: Sequence[str], start: RunConfig) -> None:
-    """Ends the program where a flag is not known, with the nearest that is."""
+    """Ends the program for an unknown flag, with the most similar known one."""
     groups = {group: _fields(getattr(start, group)) for group in config.GROUPS}
     single = (name for name in (*_fields(start), *_fields(Options())) if name not in groups)
     known = [name.removesuffix("_name") for name in single]
@@ -165,7 +166,7 @@ def _check_flags(args: Sequence[str], start: RunConfig) -> None:
 
 
 def _names(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """First stage: what decides which flags there are; (names, arguments left for tyro)."""
+    """Parses the names, which determine the other flags; returns (names, arguments for tyro)."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.run", allow_abbrev=False, add_help=False, exit_on_error=False
     )
@@ -192,12 +193,12 @@ def _names(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def check_names(given: Mapping[str, Sequence[str]]) -> None:
-    """Ends the program where a name in one of the lists {flag: names} is not known."""
+    """Ends the program for an unknown name in one of the lists {flag: names}."""
     allowed = {
         "env": registry.environments(),
         "agent": registry.names("agents"),
         "learner": ("", *registry.names("learners")),
-        "preset": presets.SIZES,
+        "preset": tuple(presets.SIZES),
         "label": ("", *registry.names("labels")),
         "core": tuple(cores.CORES),
     }
@@ -215,7 +216,7 @@ def check_names(given: Mapping[str, Sequence[str]]) -> None:
                 stop.wrong_usage(f"unknown --{name} {value!r}: {_choices(value, named)}")
 
 
-# flags with a short form, that not every agent has
+# short forms of flags, which not every agent has
 _SHORT = {
     "--core": "--agent.core",
     "--condition": "--agent.condition",
@@ -238,7 +239,7 @@ def _choices(value: str, choices: Sequence[str]) -> str:
 
 
 def _check(chosen: RunConfig, options: Options) -> None:
-    """What the types alone do not say."""
+    """Checks conditions that the types do not express."""
     try:
         config.check(chosen)
     except Refused as error:
@@ -256,14 +257,14 @@ def _check(chosen: RunConfig, options: Options) -> None:
 
 
 def config_of(run: Path) -> RunConfig:
-    """The config of the run in directory `run`; ends the program where there is none."""
+    """Returns the config of the run in directory `run`; ends the program where there is none."""
     with stop.sentences():
         return config.load(run)
 
 
 def join(args: Sequence[str]) -> None:
-    """Joins the other processes, if the flags say that there are any; alone on a CPU, takes its
-    cores for devices. Before anything else: it decides what devices there are."""
+    """Joins the other processes, if there are any; a single process on a CPU uses its cores as
+    devices. It has to be called first, because it determines the devices of JAX."""
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, exit_on_error=False)
     parser.add_argument("--distributed")
     parser.add_argument("--coordinator")

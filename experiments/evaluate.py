@@ -56,12 +56,12 @@ class Trained(NamedTuple):
     parts: Assembly  # of this seed alone
     params: Params
     path: Path  # of the checkpoint
-    about: dict[str, Any]  # what it says of itself
+    about: dict[str, Any]  # its counters
 
 
 def load(run: Path) -> list[Trained]:
-    """What the run's newest good checkpoint holds of each of its seeds; ends the program where
-    there is none."""
+    """Loads each seed of a run from its newest good checkpoint; ends the program where there is
+    none."""
     chosen = command.config_of(run)
     parts = assembly.assemble(chosen)
     with stop.sentences():
@@ -72,7 +72,7 @@ def load(run: Path) -> list[Trained]:
 
 
 def load_all(run: Path) -> list[list[Trained]]:
-    """Likewise of all good checkpoints, oldest first: how the run came to what it is."""
+    """Loads each seed from all good checkpoints, oldest first."""
     chosen = command.config_of(run)
     parts = assembly.assemble(chosen)
     with stop.sentences():
@@ -104,24 +104,24 @@ def _by_seed(chosen: RunConfig, parts: Assembly, found: Checkpoint) -> list[Trai
 
 
 def about_runs(name: str, description: str) -> argparse.ArgumentParser:
-    """A command about several runs: their directories, and one for what is found."""
+    """Returns the parser of a command for several runs: their directories, and one for results."""
     parser = argparse.ArgumentParser(
         prog=f"python -m experiments.{name}", description=description, allow_abbrev=False
     )
     parser.add_argument("runs", type=Path, nargs="+", help="directories of runs")
-    parser.add_argument("--out", type=Path, required=True, help="directory for what is found")
+    parser.add_argument("--out", type=Path, required=True, help="directory for the results")
     return parser
 
 
 def play(trained: Trained) -> tuple[Task, Trajectory]:
-    """The hold-out tasks that evaluations use, [K, ...], and a meta-episode on each."""
+    """Plays the hold-out tasks of evaluations, [K, ...]; returns tasks and meta-episodes."""
     tasks = trained.parts.exam.of("holdout")
     play = jax.jit(trained.parts.trainer.play)
     return tasks, play(trained.params, tasks, jax.random.key(0))
 
 
 def evaluate(run: Path) -> list[dict[str, Any]]:
-    """For each seed, scores named as in metrics.csv, with the checkpoint they are of."""
+    """Returns, for each seed, scores named as in metrics.csv, with the checkpoint."""
     trained = load(run)
     known = references.of_run(trained[0].parts.env, run)
     return [
@@ -138,7 +138,7 @@ def evaluate(run: Path) -> list[dict[str, Any]]:
 
 
 def params_sha256(params: Any) -> str:
-    """SHA-256 over name, shape, type and bytes of every parameter."""
+    """Returns the SHA-256 over name, shape, type and bytes of every parameter."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree.flatten_with_path(params)[0]:
         array = np.ascontiguousarray(leaf)

@@ -1,4 +1,4 @@
-"""curves.png: learning curves of one run, from its metrics.csv.
+"""Figures of learning curves, from metrics.csv of runs.
 
 python -m experiments.figures RUN
 """
@@ -26,7 +26,7 @@ _HOLDOUT, _TRAIN = "#1f6feb", "#d9730d"
 
 
 def curves(run: Path) -> None:
-    """Draws the run's curves.png anew."""
+    """Draws curves.png of a run."""
     data = _read(run)
     figure, ((score, quarters, belief), (critic, policy, speed)) = plt.subplots(
         2, 3, figsize=(14, 7.5), layout="constrained"
@@ -91,8 +91,8 @@ def curves(run: Path) -> None:
 
 
 def compare(groups: Mapping[str, Sequence[tuple[Path, int]]], path: Path) -> None:
-    """Hold-out scores of groups of runs (directory, seed) that differ by their seed: mean, and
-    Student's 95 % interval over seeds. One panel for each environment, the first word of a
+    """Draws hold-out scores of groups of runs (directory, seed) that differ by their seed: mean,
+    and Student's 95 % interval over seeds. One panel for each environment, the first word of a
     group's name."""
     envs = list(dict.fromkeys(name.split()[0] for name in groups))
     figure, panels = plt.subplots(
@@ -102,8 +102,7 @@ def compare(groups: Mapping[str, Sequence[tuple[Path, int]]], path: Path) -> Non
         own = {name: runs for name, runs in groups.items() if name.split()[0] == env}
         for number, (name, runs) in enumerate(own.items()):
             data = [_read(run, seed) for run, seed in runs]
-            # what all have: scores where there is an expert, of the hold-out tasks where labels
-            # mean anything there
+            # scores where all have an expert, on hold-out tasks where their labels have a meaning
             measures = [f"eval/{s}/{m}" for m in ("score", "return") for s in ("holdout", "train")]
             measure = next(name for name in measures if all(name in one for one in data))
             lines = [_known(one, measure) for one in data]
@@ -126,13 +125,13 @@ def compare(groups: Mapping[str, Sequence[tuple[Path, int]]], path: Path) -> Non
 
 
 def varied(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Scores on both task sets, and the gap between them, by what was varied ("name=value"): each
-    seed, and the mean over seeds. One panel for each agent on each environment."""
+    """Draws scores on both task sets, and the gap between them, by the varied flag ("name=value"):
+    each seed, and the mean over seeds. One panel for each agent on each environment."""
     agents = list(dict.fromkeys((row["env"], row["agent"]) for row in rows))
     figure, panels = plt.subplots(
         1, len(agents), figsize=(5.5 * len(agents), 4.2), layout="constrained", squeeze=False
     )
-    values = list(dict.fromkeys(str(row["varied"]) for row in rows))  # in the order asked for
+    values = list(dict.fromkeys(str(row["varied"]) for row in rows))  # in the given order
     for (env, agent), axes in zip(agents, panels[0], strict=True):
         own = [row for row in rows if (row["env"], row["agent"]) == (env, agent)]
         for name, label, colour in (
@@ -159,8 +158,8 @@ def varied(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _read(run: Path, seed: int | None = None) -> dict[str, np.ndarray]:
-    """Columns of a run's metrics, of one seed; None: means over its seeds, with Student's 95 %
-    interval over seeds, where there are several, in place of that over tasks."""
+    """Returns columns of a run's metrics, of one seed; None: means over its seeds, with Student's
+    95 % interval over several seeds in place of that over tasks."""
     rows = loggers.read(run / "metrics.csv", seed)
     names = list(rows[0]) if rows else []
     by_seed: dict[str, list[dict[str, str]]] = {}
@@ -184,7 +183,7 @@ def _read(run: Path, seed: int | None = None) -> dict[str, np.ndarray]:
 
 
 def _known(data: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of the rows that have `name`."""
+    """Returns steps and values of the rows that have `name`."""
     known = np.isfinite(data[name])
     return data["env_steps"][known], data[name][known]
 
@@ -199,7 +198,7 @@ def _line(axes: Axes, data: dict[str, np.ndarray], name: str, label: str, colour
 
 
 def _explorer(axes: Axes, data: dict[str, np.ndarray]) -> None:
-    """The score that anyone could reach: eval/holdout/score over its share of it."""
+    """Returns the explorer's score: eval/holdout/score divided by its share of it."""
     if "eval/holdout/score_over_explorer" not in data:
         return
     _, share = _known(data, "eval/holdout/score_over_explorer")

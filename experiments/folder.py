@@ -1,4 +1,4 @@
-"""A run's directory: made once, with the record of what it is, and locked while it is trained."""
+"""A run's directory: created with a record of the run, and locked during training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from taskbelief.runs.config import RunConfig
 
 
 def create(chosen: RunConfig, options: Options, args: Sequence[str]) -> Path:
-    """The run's directory with its config.json; process 0 makes it, the others wait."""
+    """Creates the run's directory with its config.json, in process 0; the others wait."""
     names = f"{chosen.env_name.replace(':', '.')}-{chosen.agent_name}-{chosen.learner_name}"
     run = options.out or Path("runs", f"{names}-s{chosen.seed}-{time.strftime('%Y%m%d-%H%M%S')}")
     if not hosts.first():
@@ -60,7 +60,7 @@ def _version(name: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """Of the checkout this file is in, "+changes" where files differ from it."""
+    """Returns the commit of this checkout, with "+changes" where files differ from it."""
     here = Path(__file__).parent
     try:
         commit = subprocess.run(
@@ -74,7 +74,7 @@ def _git_commit() -> str | None:
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Refuses a run that is being trained by others."""
+    """Refuses a run that another process trains."""
     if not hosts.first():
         yield
         return

@@ -1,5 +1,5 @@
-"""What a run will keep on each device, said before anything is compiled, and refused where it
-cannot fit."""
+"""Memory of a run on each device: a report before compilation, and a refusal where it does not
+fit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def parse(text: str) -> int | None:
-    """Bytes of "2GB", "500 MB" or "1e9"; None: nothing is said. Ends the program otherwise."""
+    """Returns the bytes of "2GB", "500 MB" or "1e9"; None for "". Ends the program otherwise."""
     if not text:
         return None
     number = text.strip().upper().removesuffix("B")
@@ -35,7 +35,7 @@ class Footprint(NamedTuple):
 
     replay: int
     parameters: int  # with target networks and the optimiser's moments
-    batch: int  # of meta-episodes: what is played in an iteration, and what an update reads
+    batch: int  # meta-episodes of an iteration, and of an update
 
     def __str__(self) -> str:
         parts = zip(self._fields, self, strict=True)
@@ -43,7 +43,7 @@ class Footprint(NamedTuple):
 
 
 def size(shapes: Any) -> int:
-    """Bytes of the leaves on one device."""
+    """Returns the bytes of the leaves on one device."""
     return sum(_size(leaf) for leaf in jax.tree.leaves(shapes))
 
 
@@ -54,8 +54,8 @@ def _size(leaf: Any) -> int:
 
 
 def room(devices: Sequence[jax.Device]) -> int | None:
-    """Bytes that are free on each device, which on a CPU share the machine's; None: it does not
-    say."""
+    """Returns the free bytes on each device; CPU devices share the machine's memory. None: they are
+    unknown."""
     device = devices[0]
     if device.platform == "cpu":
         try:
@@ -69,7 +69,8 @@ def room(devices: Sequence[jax.Device]) -> int | None:
 
 
 def check(wanted: Footprint, devices: Sequence[jax.Device]) -> str:
-    """One line that says what this process's devices need; ends the program where it cannot fit."""
+    """Returns a line about the memory of this process's devices; ends the program where it does not
+    suffice."""
     free, total = room(devices), sum(wanted)
     said = f"Each device will hold: {wanted}"
     if free is not None and total > free:
@@ -82,7 +83,7 @@ def check(wanted: Footprint, devices: Sequence[jax.Device]) -> str:
 
 
 def amount(size: float) -> str:
-    """As people write it."""
+    """Formats bytes for people."""
     for unit in ("B", "KB", "MB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

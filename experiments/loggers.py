@@ -1,6 +1,6 @@
-"""Where metrics go: metrics.csv and TensorBoard events.
+"""Logs of metrics: metrics.csv and TensorBoard events.
 
-Both use the same names. A row is {name: value}; names that a row lacks stay empty.
+Both use the same names. A row is {name: value}; missing names stay empty.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Row = Mapping[str, float]
 def files(
     run: Path, columns: Sequence[str], seeds: Sequence[int], resume_from: int | None
 ) -> Iterator[Callable]:
-    """Gives `write(row)`, which appends to metrics.csv and to TensorBoard's events, of which each
-    of several seeds has its own, in a folder. Only the first of several processes writes.
+    """Yields `write(row)`, which appends to metrics.csv and to TensorBoard's events; each of
+    several seeds has its own folder of events. Only the first of several processes writes.
 
-    `resume_from`: an iteration; rows after it, written by the work that was lost, go. None:
-    a new run. Raises OSError where the disk is full.
+    `resume_from`: an iteration; later rows, of lost work, are removed. None: a new run. Raises
+    OSError on a full disk.
     """
     if not hosts.first():
         yield lambda row: None
@@ -41,11 +41,11 @@ def files(
         for seed in seeds:
             folder = run if len(seeds) == 1 else run / f"seed-{seed}"
             folder.mkdir(exist_ok=True)
-            # not tensorboardX's SummaryWriter: its thread would meet the full disk, not we
+            # not tensorboardX's SummaryWriter, whose thread would hide a full disk from us
             suffix = "" if resume_from is None else f".{resume_from}"
             events[seed] = EventsWriter(str(folder / "events"), suffix)
             stack.callback(events[seed].close)
-            if kept:  # TensorBoard then hides what the lost work wrote
+            if kept:  # TensorBoard then hides the events of lost work
                 after = int(kept[-1]["env_steps"]) + 1
                 start = SessionLog(status=SessionLog.START)
                 events[seed].write_event(Event(step=after, session_log=start))
@@ -70,8 +70,7 @@ def files(
 
 
 def read(path: Path, seed: int | None = None) -> list[dict[str, str]]:
-    """The rows of a metrics.csv, of one seed or of all; a last line that was cut short by a crash
-    is left out."""
+    """Returns the rows of a metrics.csv, of one seed or of all, without an incomplete last line."""
     if not path.exists():
         return []
     whole, _, _ = path.read_text().rpartition("\n")
@@ -84,7 +83,7 @@ def _rows_until(path: Path, columns: Sequence[str], iteration: int) -> list[dict
 
 
 def _open_new(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]):
-    """The file with header and `rows`, open for appending; replaces the old one at once."""
+    """Replaces the file by header and `rows`, atomically; returns it open for appending."""
     new = path.with_suffix(".new")
     with new.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)

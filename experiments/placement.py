@@ -1,4 +1,4 @@
-"""Where training lives: seeds and meta-episodes divided among devices."""
+"""Placement of training: seeds and meta-episodes divided among devices."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from taskbelief.types import Array, Metrics
 
 
 class Placement(NamedTuple):
-    seeds: tuple[int, ...]  # trained side by side; with several, they are the first axis of states
-    mesh: Mesh  # the devices that take part
-    apart: bool  # each device trains seeds of its own, and nothing crosses
+    seeds: tuple[int, ...]  # of one program; with several, they are the first axis of states
+    mesh: Mesh  # the devices in use
+    apart: bool  # each device trains seeds of its own, without communication
 
     @property
     def within(self) -> Mesh | None:
-        """The devices that share the work of a seed."""
+        """The devices among which a seed is divided."""
         return None if self.apart else self.mesh
 
     @property
     def seed_sharding(self) -> NamedSharding:
-        """Of one number for each seed."""
+        """The sharding of one number for each seed."""
         return parallel.sharded(self.mesh, 0) if self.apart else parallel.replicated(self.mesh)
 
     def per_seed(self, function: Callable) -> Callable:
-        """`function` of one seed's arguments, for all of them."""
+        """Returns `function`, of one seed's arguments, for all seeds."""
         return jax.vmap(function) if len(self.seeds) > 1 else function
 
     def select_seed(self, tree: Any, number: int) -> Any:
-        """What belongs to one seed, by its number in `seeds`."""
+        """Returns the part of `tree` of one seed, by its number in `seeds`."""
         return tree if len(self.seeds) == 1 else jax.tree.map(lambda leaf: leaf[number], tree)
 
     def each(self, tree: Any) -> list[Any]:
-        """What belongs to each seed."""
+        """Returns the part of `tree` of each seed."""
         return [self.select_seed(tree, number) for number in range(len(self.seeds))]
 
 
 def place(seeds: tuple[int, ...], parts: int) -> Placement:
-    """Of `seeds`, each in `parts` equal parts, on all devices as far as they can be dealt out.
+    """Places `seeds`, each in `parts` equal parts, on as many devices as possible.
 
     Raises:
-      ValueError: there are several processes, and some would have nothing to do.
+      ValueError: there are several processes, and some would have no work.
     """
     mesh = parallel.mesh(jax.devices(), parts)
     if jax.process_count() > 1 and mesh.size < jax.device_count():
@@ -61,21 +61,22 @@ def place(seeds: tuple[int, ...], parts: int) -> Placement:
 
 
 class Placed(NamedTuple):
-    """A trainer's functions, compiled when first called, for all seeds."""
+    """A trainer's functions for all seeds, compiled at their first call."""
 
     init: Any  # () -> TrainState; jitted, so that it is traced once
     step: Any  # (TrainState) -> (TrainState, metrics), jitted
-    collect: Any  # (params, key) -> Trajectory: what a seed plays in an iteration, jitted
-    like: TrainState  # its shapes and types, and where each leaf lives
+    # (params, key) -> Trajectory: the meta-episodes of one seed in an iteration, jitted
+    collect: Any
+    like: TrainState  # shapes, types and shardings
     needs: Footprint  # memory on each device
 
 
 def placed(trainer: Trainer, where: Placement) -> Placed:
-    """Nothing is compiled yet."""
+    """Returns the functions of `trainer` for all seeds, not compiled yet."""
 
     def init() -> TrainState:
         keys = [jax.random.key(seed) for seed in where.seeds]
-        # one after the other: batched QR on several CPU devices at once waits for itself for ever
+        # one after the other, because batched QR on several CPU devices at once never finishes
         return jax.lax.map(trainer.init, jnp.stack(keys)) if keys[1:] else trainer.init(keys[0])
 
     state = jax.eval_shape(init)
@@ -101,14 +102,15 @@ def placed(trainer: Trainer, where: Placement) -> Placed:
 
 
 def batch_bytes(trainer: Trainer, where: Placement) -> int:
-    """Of what all seeds play in an iteration."""
+    """Returns the bytes of the meta-episodes of all seeds in an iteration."""
     key = jax.eval_shape(jax.random.key, 0)
     params = jax.eval_shape(trainer.learner.init, key).params
     return footprint.size(jax.eval_shape(trainer.collect, params, key)) * len(where.seeds)
 
 
 def checkpointed(made: Placed, where: Placement) -> tuple[TrainState, Metrics]:
-    """What a checkpoint holds, as shapes and types: the state, and the metrics of a row so far."""
+    """Returns the content of a checkpoint, as shapes and types: the state, and the metrics of the
+    current row."""
     sums = jax.eval_shape(made.step, made.like)[1]
     return made.like, parallel.with_shardings(
         sums, jax.tree.map(lambda _: where.seed_sharding, sums)
@@ -118,10 +120,11 @@ def checkpointed(made: Placed, where: Placement) -> tuple[TrainState, Metrics]:
 def iterate(
     step: Callable[[TrainState], tuple[TrainState, Metrics]],
 ) -> Callable[[TrainState, Metrics, Array], tuple[TrainState, Metrics, Any]]:
-    """(state, sums, num) -> (state, sums, finite): `num` iterations of `step`, compiled once.
+    """Returns the function (state, sums, num) -> (state, sums, finite): `num` iterations of `step`,
+    compiled once.
 
-    Metrics are added to `sums` one iteration at a time, so that how the iterations were cut
-    into calls leaves no trace. `finite`: for each leaf of the learner's state, whether it is.
+    Metrics are added to `sums` one iteration at a time, so that results do not depend on the
+    division of iterations into calls. `finite`: whether each leaf of the learner's state is finite.
     """
 
     def run(state: TrainState, sums: Metrics, num: Array) -> tuple[TrainState, Metrics, Any]:

@@ -1,15 +1,14 @@
-"""Returns of the reference policies: the fixed points of every normalised score.
+"""Returns of the reference policies, which define normalised scores.
 
     python -m experiments.references                      all environments, default settings
     python -m experiments.references --env numpad length=2
 
 random: uniform actions, score 0. expert: scripted, knows the task, score 1. explorer: does
-not know the task and acts as the expert for the exact posterior's most probable one; for
-the bandit Thompson sampling, UCB and the Gittins index, which is nearly Bayes-optimal, stand
-beside it. One meta-episode on each task of the
-training and the hold-out set (of large sets the first thousand, which runs evaluate on), in the
-environment as it is at test. Results are kept in
-results/references.json, one entry for each environment and its settings.
+not know the task and acts as the expert for the exact posterior's most probable one. The bandit
+also has Thompson sampling, UCB and the Gittins index, which is nearly Bayes-optimal. Each plays one
+meta-episode on each task of the training and the hold-out set (of large sets the first thousand, as
+in evaluations), in the environment at test. The results are in results/references.json, one entry
+for each environment and its settings.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ FILE = Path(__file__).parent / "results" / "references.json"
 
 @functools.lru_cache
 def references(env: Env) -> dict:
-    """The entry for `env`: from the file if its settings are there, measured if not.
+    """Returns the entry for `env`: from the file if it has these settings, otherwise measured.
 
     `references(env)["holdout"]["expert"]["mean"]` is the mean return over hold-out tasks.
     """
@@ -51,7 +50,7 @@ def references(env: Env) -> dict:
 
 
 def score(returns: float, env: Env, split: str = "holdout") -> float:
-    """`returns` normalised: 0 is the random policy, 1 the expert, over the same tasks."""
+    """Normalises `returns`: 0 is the random policy, 1 the expert, on the same tasks."""
     entry = references(env)[split]
     if "expert" not in entry:
         raise ValueError(f"{registry.name_of(env)} has no expert to normalise by")
@@ -60,7 +59,7 @@ def score(returns: float, env: Env, split: str = "holdout") -> float:
 
 
 def identity(env: Any) -> dict:
-    """What an entry is found by: name and settings."""
+    """Returns the key of an entry: name and settings."""
     return {"env": registry.name_of(env), "settings": dataclasses.asdict(env)}
 
 
@@ -69,7 +68,7 @@ def load() -> list[dict]:
 
 
 def save(entry: dict) -> None:
-    """Replaces the entry of the same identity, or adds one; the file stays sorted."""
+    """Replaces the entry with the same key, or adds one; the file stays sorted."""
     others = [
         old for old in load() if (old["env"], old["settings"]) != (entry["env"], entry["settings"])
     ]
@@ -98,9 +97,9 @@ def _entry(reference: Reference) -> dict:
 
 
 def of_run(env: Env, run: Path) -> dict[str, References | None]:
-    """For each task set, what to measure an agent against; None where returns stand for scores.
+    """Returns the references of each task set; None where scores are returns.
 
-    Measured once for a run and kept in its references.json.
+    They are measured once for a run and stored in its references.json.
     """
     path = run / "references.json"
     if path.exists():

@@ -1,4 +1,4 @@
-"""Trains an agent, watches it learn, and keeps what is needed to continue and to repeat.
+"""Trains an agent, evaluates it during training, and stores everything to continue or repeat it.
 
     python -m experiments.run --env numpad --agent aux_head
     python -m experiments.run --resume runs/numpad-aux_head-svg0-s0-20260101-120000
@@ -43,7 +43,7 @@ from taskbelief.evaluation import References
 from taskbelief.runs import checkpoint, hosts
 from taskbelief.runs.config import RunConfig
 
-_CALL_SECONDS = 1.0  # of compiled work between two looks at clocks and signals
+_CALL_SECONDS = 1.0  # of compiled work between checks of clocks and signals
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -52,7 +52,7 @@ def main(args: Sequence[str] | None = None) -> None:
     chosen, options = command.parse(args)
     devices.use_cache(options.cache)
     with contextlib.ExitStack() as stack:
-        if not hosts.first():  # one process speaks for all
+        if not hosts.first():  # only one process prints
             silence = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stdout(silence))
         print(command.about(chosen))
@@ -77,13 +77,13 @@ class Compiled(NamedTuple):
     zero: Callable  # () -> sums
     iterate: Callable  # (state, sums, num) -> (state, sums, finite)
     evaluate: Callable  # (params) -> (Evaluation, KL)
-    like: Any  # (state, sums) as shapes and types: what a checkpoint holds
+    like: Any  # (state, sums) as shapes and types: the content of a checkpoint
     references: dict[str, References | None]
     seconds: float
 
 
 def _compile(parts: Assembly, run: Path) -> Compiled:
-    """Compiles training and evaluation side by side; finds or measures the references."""
+    """Compiles training and evaluation in parallel; finds or measures the references."""
     start = time.perf_counter()
     state, sums = like = placement.checkpointed(parts.placed, parts.where)
     num = jax.ShapeDtypeStruct((), jnp.int32)
@@ -119,7 +119,8 @@ def _train(
     columns = _columns(parts, compiled)
     began, earlier = time.perf_counter(), about["wall_seconds"]
     last_save = began
-    row_seconds, row_start = 0.0, iteration  # of the row in hand: seconds trained, since when
+    # of the current row: seconds of training, first iteration
+    row_seconds, row_start = 0.0, iteration
     latest: dict[str, float] = {}
 
     def wall() -> float:
@@ -140,7 +141,7 @@ def _train(
         say(screen.table(*screen.TITLES))
 
         def log(row: dict[str, float], seed_rows: Sequence[dict[str, float]]) -> None:
-            """`row`: what all seeds share. The screen has the means."""
+            """Logs a row; `row`: values of all seeds. The screen shows means over seeds."""
             for seed, own in zip(parts.where.seeds, seed_rows, strict=True):
                 write({"seed": seed, **row, **own})
             means = {
@@ -197,7 +198,7 @@ def _train(
             if iteration in evaluations and hosts.first():
                 say(screen.line(latest))
                 figures.curves(run)
-            # clocks and signals differ between processes, and what follows must not
+            # clocks and signals differ between processes, but all must take the same decisions
             call, due, stopping = hosts.agree(
                 max(1, round(num * min(_CALL_SECONDS / seconds, 4.0))),
                 time.perf_counter() - last_save > 60 * options.checkpoint_minutes,
@@ -216,7 +217,8 @@ def _train(
 
 
 def _start(compiled: Compiled, run: Path) -> tuple[Any, Any, dict[str, Any], Path | None]:
-    """(state, sums, about, checkpoint): from the newest good checkpoint, or from the seed."""
+    """Returns (state, sums, about, checkpoint), from the newest good checkpoint or from the
+    seed."""
     with stop.sentences():
         found = checkpoint.newest_good(run, compiled.like, warn=stop.warn)
     if found is not None:
@@ -227,7 +229,8 @@ def _start(compiled: Compiled, run: Path) -> tuple[Any, Any, dict[str, Any], Pat
 
 
 def schedule(iterations: int, rows: int, evaluations: int) -> tuple[np.ndarray, set[int]]:
-    """Iterations at whose end metrics are written, ascending from 0, and those evaluated at."""
+    """Returns the iterations after which metrics are written, ascending from 0, and the evaluated
+    ones."""
 
     def spread(num: int) -> np.ndarray:
         return np.round(np.linspace(0, iterations, num + 1)).astype(int)
@@ -237,7 +240,7 @@ def schedule(iterations: int, rows: int, evaluations: int) -> tuple[np.ndarray, 
 
 
 def _evaluate(parts: Assembly, compiled: Compiled, state: Any) -> list[dict[str, float]]:
-    """What an evaluation found, for each seed."""
+    """Evaluates each seed."""
     played = jax.device_get(compiled.evaluate(state.learner.params))
     return [
         exam.scores(parts.trainer, parts.exam, compiled.references, own)
@@ -246,7 +249,7 @@ def _evaluate(parts: Assembly, compiled: Compiled, state: Any) -> list[dict[str,
 
 
 def _columns(parts: Assembly, compiled: Compiled) -> list[str]:
-    """All names of a run's metrics, known before it starts."""
+    """Returns all names of a run's metrics, before it starts."""
     state, sums = compiled.like
     played = jax.eval_shape(parts.evaluate, state.learner.params)
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape), played)
@@ -281,10 +284,11 @@ def _stop_if_not_finite(
 
 
 class _Signals:
-    """SIGINT and SIGTERM: the first asks the loop to save and end, the second ends at once."""
+    """Handles SIGINT and SIGTERM: the first makes the loop save and end, the second ends at
+    once."""
 
     received = 0
-    training = False  # before it there is nothing to save
+    training = False  # before training there is nothing to save
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if not self.training or self.received:

@@ -1,4 +1,4 @@
-"""What a run says on the screen: what it is measured against, a line for each evaluation, a bar."""
+"""Output of a run on the screen: references, a line for each evaluation, a progress bar."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TITLES = ("steps", "hold-out score", "train", "belief NLL", "steps/s", "time")
 
 
 def introduction(found: References | None, seconds: float) -> str:
-    """What the run is measured against; `found`: of the hold-out tasks."""
+    """Returns lines about the references; `found`: those of the hold-out tasks."""
     done = f"Compiled in {seconds:.0f} s."
     if found is None:
         return (
@@ -37,7 +37,7 @@ def introduction(found: References | None, seconds: float) -> str:
 
 
 def line(row: dict[str, float]) -> str:
-    """One evaluation, under `TITLES`."""
+    """Returns the line of an evaluation, under `TITLES`."""
     score, train, belief = "-", f"{row['eval/train/return']:.2f}", "-"
     if "eval/train/score" in row:
         train = f"{row['eval/train/score']:.3f}"
@@ -61,7 +61,7 @@ def table(*cells: str) -> str:
 
 
 def status(row: dict[str, float], left: float) -> str:
-    """Beside the progress bar."""
+    """Returns the text next to the progress bar."""
     parts = []
     if "time/env_steps_per_second" in row:
         parts.append(f"{row['time/env_steps_per_second']:,.0f} steps/s")
@@ -82,9 +82,9 @@ def duration(seconds: float) -> str:
 
 @contextlib.contextmanager
 def bar(total: int, done: int) -> Iterator[tuple[Callable, Callable]]:
-    """Gives `show(done, text)` for the progress bar and `say(line)` for lines above it.
+    """Yields `show(done, text)` for the progress bar and `say(line)` for lines above it.
 
-    `done` of `total` are agent steps. There is no bar where the output is no terminal.
+    `done` of `total` are agent steps. There is no bar where the output is not a terminal.
     """
     console = Console(highlight=False, soft_wrap=True)
     if not sys.stdout.isatty():

@@ -1,4 +1,4 @@
-"""Errors for people: one clear line on the standard error, no traceback."""
+"""Errors of the command line: one line on the standard error, without traceback."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NoReturn
 
 from taskbelief.runs import Failed
 
-FAILED = 1  # the run itself went wrong: not-a-number, a full disk, damaged checkpoints
-WRONG_USAGE = 2  # what was asked for makes no sense
+FAILED = 1  # errors of the run: not-a-number, a full disk, damaged checkpoints
+WRONG_USAGE = 2  # invalid arguments
 
 
 def failed(message: str) -> NoReturn:
@@ -25,7 +25,7 @@ def wrong_usage(message: str) -> NoReturn:
 
 @contextlib.contextmanager
 def sentences() -> Iterator[None]:
-    """Ends the program where the package refuses something, or fails, with its sentence."""
+    """Ends the program with the sentence of an error of the package."""
     try:
         yield
     except ValueError as error:
@@ -35,7 +35,7 @@ def sentences() -> Iterator[None]:
 
 
 def warn(message: str) -> None:
-    """The program goes on."""
+    """Prints a warning; the program continues."""
     print(f"warning: {message}", file=sys.stderr, flush=True)
 
 

@@ -4,11 +4,11 @@
     python -m experiments.sweep --file sweep.toml --out sweeps/mine
 
 A cell is a run of experiments.run in the sweep's directory, with the preset for its
-combination; flags after "--" go to every run, and --vary gives one flag several values. Started
-again, a sweep leaves finished cells alone and resumes the others. With --together the seeds of a
-combination are one run, in one program (they must follow each other). At the end: results.csv, one
+combination; flags after "--" go to every run, and --vary gives one flag several values. A
+restarted sweep skips finished cells and resumes the others. With --together the seeds of a
+combination are one run, in one program (they must be consecutive). Its results are results.csv, one
 row for each run; curves.csv, one for each evaluation; table.md, means and 95 % intervals over
-seeds; curves.png; with --vary also varied.png, scores and gap by value. A file holds the same
+seeds; curves.png; with --vary also varied.png, scores and gap by value. A file contains the same
 lists:
 
     env = ["bandit", "semicircle"]
@@ -17,7 +17,7 @@ lists:
     vary = ["agent.bottleneck_beta", "0", "0.001"]
     flags = ["--steps", "1000000"]
 
-and where that is not one product of lists, any number of groups that differ in some of them:
+or any number of groups, each of which replaces some of the lists:
 
     [[group]]
     agent = ["oracle", "belief", "baseline"]
@@ -67,9 +67,9 @@ class Cell:
     env: str
     agent: str
     learner: str
-    label: str  # "": as the preset has it
+    label: str  # "": the label of the preset
     seed: int
-    num_seeds: int = 1  # this one and those that follow it
+    num_seeds: int = 1  # number of consecutive seeds
     flag: str = ""  # varied over the sweep
     value: str = ""
 
@@ -112,7 +112,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _shares(jobs: int) -> Queue[set[int]]:
-    """CPU cores for each of the runs side by side; empty where they cannot be told apart."""
+    """Returns CPU cores for each of the parallel runs; empty where affinity is not supported."""
     shares: Queue[set[int]] = Queue()
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     for job in range(jobs):
@@ -121,8 +121,8 @@ def _shares(jobs: int) -> Queue[set[int]]:
 
 
 def _take(shares: Queue[set[int]]) -> None:
-    """Keeps this thread, and the runs it starts, to its share: two runs on a core each are
-    faster than both on both."""
+    """Restricts this thread, and the runs that it starts, to its share of cores: two runs on a core
+    each are faster than both on both."""
     share = shares.get()
     if share:
         os.sched_setaffinity(0, share)
@@ -139,12 +139,12 @@ def _parse(args: Sequence[str]) -> tuple[list[Cell], list[str], Path, int]:
     parser.add_argument("--env", nargs="+")
     parser.add_argument("--agent", nargs="+")
     parser.add_argument("--learner", nargs="+", help="default: the agent's usual one")
-    parser.add_argument("--label", nargs="+", help="default: as the preset has it")
+    parser.add_argument("--label", nargs="+", help="default: of the preset")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: 0 1 2")
     parser.add_argument("--together", action="store_true", help="all seeds in one program")
     parser.add_argument("--vary", nargs="+", metavar="FLAG VALUE", help="a flag and its values")
     parser.add_argument("--out", type=Path, default=Path("sweeps/sweep"))
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    parser.add_argument("--jobs", type=int, default=1, help="number of parallel runs")
     given = parser.parse_args(args)
     lists: dict[str, list] = {
         "learner": [""],
@@ -204,7 +204,7 @@ def _cells(lists: dict[str, list], together: bool) -> Iterator[Cell]:
 
 
 def play(cell: Cell, out: Path, flags: Sequence[str]) -> str:
-    """Trains one cell to its end, unless that has been done; says what came of it."""
+    """Trains one cell to its end, unless it is finished; returns the outcome."""
     run = out / cell.name
     if (run / _DONE).exists():
         return "was finished"
@@ -227,7 +227,7 @@ def play(cell: Cell, out: Path, flags: Sequence[str]) -> str:
 
 
 def results(cell: Cell, out: Path) -> list[dict[str, object]]:
-    """A row for each seed of a finished run; none: it has not finished."""
+    """Returns a row for each seed of a finished run, and none for an unfinished one."""
     run = out / cell.name
     if not (run / _DONE).exists():
         return []
@@ -249,7 +249,7 @@ def results(cell: Cell, out: Path) -> list[dict[str, object]]:
 
 
 def _evaluations(run: Path, seed: int) -> list[dict[str, object]]:
-    """What each evaluation of a run found for a seed, and when."""
+    """Returns steps, time and results of each evaluation of a seed."""
     return [
         {
             "env_steps": int(row["env_steps"]),
@@ -292,7 +292,7 @@ def _write(rows: list[dict[str, object]], out: Path) -> None:
 
 
 def _groups(rows: list[dict[str, object]]) -> Iterator[tuple[tuple[str, ...], list[dict]]]:
-    """Runs that differ by nothing but their seed."""
+    """Groups runs that differ only in their seed."""
 
     def key(row: dict[str, object]) -> tuple[str, ...]:
         return tuple(str(row[name]) for name in ("env", "agent", "learner", "label", "varied"))
@@ -323,7 +323,7 @@ def _with_interval(values: Sequence[float]) -> str:
 
 
 def interval(values: Sequence[float]) -> float:
-    """Half the width of Student's 95 % interval of the mean; nan for a single value."""
+    """Returns half the width of Student's 95 % interval of the mean; nan for a single value."""
     if len(values) < 2:
         return float("nan")
     spread = scipy.stats.sem(values)

@@ -1,10 +1,10 @@
-"""How closely trained agents follow a target speed they were never told.
+"""Measures how closely trained agents follow a hidden target speed.
 
     python -m experiments.tracking RUN [RUN ...] --out DIRECTORY
 
-For runs on cheetah_velocity, from their newest checkpoints, on hold-out tasks. Writes tracking.json
-(mean |v - v_target| of each run by step, and at the end of the meta-episode: over its last second)
-and tracking.png (that, and speeds beside their targets).
+It plays hold-out tasks with the newest checkpoints of runs on cheetah_velocity. It writes
+tracking.json (mean |v - v_target| of each run by step, and at the end of the meta-episode: over its
+last second) and tracking.png (the same, and speeds with their targets).
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Tracked(NamedTuple):
 
     @property
     def error(self) -> np.ndarray:
-        """[K, T]: |v - v_target|, metres per second."""
+        """|v - v_target|, [K, T], metres per second."""
         return np.abs(self.speed - self.target[:, None])
 
 
 def track(run: Path) -> list[Tracked]:
-    """The run's agents, one for each seed, on the hold-out tasks, as at evaluation."""
+    """Plays the hold-out tasks with the run's agents, one for each seed, as at evaluation."""
     chosen = command.config_of(run)
     if chosen.env_name != _ENV:
         stop.wrong_usage(f"{run} is of {chosen.env_name}: only {_ENV} has a target speed")
@@ -87,7 +87,7 @@ def _seeds(number: int) -> str:
 
 
 def _speeds(axes: Axes, one: Tracked, seconds: np.ndarray) -> None:
-    """Speeds over time beside their targets, of tasks from slow to fast."""
+    """Draws speeds over time with their targets, for tasks from slow to fast."""
     order = np.argsort(one.target)
     for number, task in enumerate(order[np.linspace(0, len(order) - 1, _EXAMPLES).astype(int)]):
         colour = plt.get_cmap("viridis")(number / _EXAMPLES)

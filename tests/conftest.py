@@ -1,4 +1,4 @@
-"""One compilation cache for the suite and for the programs that tests start."""
+"""Settings of the suite: one compilation cache for tests and the programs that they start."""
 
 import gc
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 
-# tracing makes millions of objects that live on: look through them less often
+# Tracing makes millions of long-lived objects: fewer garbage collections.
 gc.set_threshold(100_000, 50, 100)
 
 CACHE = Path(__file__).parent.parent / ".cache" / "jax"
@@ -21,7 +21,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 @pytest.fixture(scope="module")
 def unoptimised():
-    """For tests that compile much and compute little."""
+    """Disables optimisations, for tests that compile much and compute little."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -73,7 +73,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Value(Probe):
-    """Pays 1 whatever is done: does the critic learn a constant?"""
+    """Reward 1 for every action: tests whether the critic learns a constant."""
 
     def pay(self, elapsed, action, task):
         return jnp.ones(())
@@ -81,7 +81,7 @@ class Value(Probe):
 
 @dataclass(frozen=True)
 class Discount(Probe):
-    """Pays 1 at the second of two steps: is the first worth gamma?"""
+    """Reward 1 at the second of two steps: tests whether the value of the first is gamma."""
 
     steps: int = 2
 
@@ -91,7 +91,7 @@ class Discount(Probe):
 
 @dataclass(frozen=True)
 class ActionGradient(Probe):
-    """Pays most at action 0.5: does the actor climb the critic?"""
+    """Largest reward at action 0.5: tests whether the actor ascends the critic."""
 
     def pay(self, elapsed, action, task):
         return 1.0 - jnp.square(action - 0.5)
@@ -99,7 +99,7 @@ class ActionGradient(Probe):
 
 @dataclass(frozen=True)
 class Memory(Probe):
-    """Shows the sign at the first step, pays for it at the last: is it remembered?"""
+    """The sign is visible at the first step and necessary at the last: tests memory."""
 
     steps: int = 4
 
@@ -113,11 +113,12 @@ class Memory(Probe):
 
 @dataclass(frozen=True)
 class TaskReset(Probe):
-    """Never shows the sign: is it kept over the end of an episode?
+    """The sign is never visible: tests memory across the end of an episode.
 
-    The reward of an episode's first step tells it, and the second episode's first step pays for
-    knowing it. Between them lies a step that pays best for doing nothing, so that the previous
-    action and reward, which the agent sees, say nothing when the second episode starts.
+    The reward of an episode's first step depends on the sign, and the second episode's first step
+    rewards its knowledge. Between them is a step whose best action is 0, so that the previous
+    action and reward, which the agent observes, do not depend on the sign when the second episode
+    starts.
     """
 
     steps: int = 2
@@ -128,7 +129,7 @@ class TaskReset(Probe):
 
 
 def build(env, agent_name: str, learner_name: str) -> Trainer:
-    """At the size of a probe. The agent "toy" has no memory: its features are what it sees."""
+    """Makes agents and learners of the size of a probe. The agent "toy" has no memory."""
     posed = problem.make(env)
     if agent_name == "toy":
         agent = wiring.toy()

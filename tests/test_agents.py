@@ -1,5 +1,4 @@
-"""What every agent makes of a history: step equals sequence, what its features are made of, who
-learns from what, and what its own losses cost."""
+"""Tests of agents: single steps equal sequences, contents of features, gradients, losses."""
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +39,7 @@ INDEX = Categories(1, 3)
 CONTINUOUS = spec_of()
 DISCRETE = spec_of(action=Discrete(3), label=Probabilities(2))
 EPISODES = spec_of(steps=4, episodes=3)
-# (agent, spec, settings): everything an agent can be
+# (agent, spec, settings): all kinds of agents
 KINDS = {
     "baseline": ("baseline", CONTINUOUS, {}),
     "baseline-discrete": ("baseline", DISCRETE, {}),
@@ -96,7 +95,7 @@ def test_acting_sees_observation_last_action_last_reward_and_episode_starts():
     )
     spec = spec_of(action=Discrete(3), obs_dim=2)
     expected = [
-        [1, 2, 0, 0, 0, 0, 1, 0],  # before the first action there is none: not the first one
+        [1, 2, 0, 0, 0, 0, 1, 0],  # zeros before the first action
         [3, 4, 0, 0, 1, 0.5, 0, 0.25],  # one of four steps is over
         [5, 6, 1, 0, 0, 0.25, 1, 0],  # of the episode before
     ]
@@ -187,15 +186,15 @@ def test_steps_equal_sequence(kind):
     + ["baseline-separate", "aux_head", "belief-recurrent"],
 )
 def test_memory_is_zeroed_at_task_starts_and_kept_at_episode_starts(kind):
-    """At a task start nothing is left of what each part of the carry held; at an episode start
-    all of it is. In the middle of a sequence as at its start."""
+    """A task start clears each part of the carry; an episode start keeps it. This holds in the
+    middle of a sequence and at its start."""
     _, agent, params, inputs = build(kind)
     unroll = jax.jit(lambda carry, inputs: agent.unroll(params, carry, inputs, None)[1])
     nothing, zero = jnp.zeros((8, BATCH), bool), agent.initial_carry(BATCH)
     leaves, form = jax.tree.flatten(zero)
 
     def change(inputs):
-        """How much each leaf of the carry changes what policy or critic read."""
+        """Returns the effect of each leaf of the carry on the features of policy and critic."""
         before = unroll(zero, inputs)
         found = []
         for number in range(len(leaves)):
@@ -210,7 +209,7 @@ def test_memory_is_zeroed_at_task_starts_and_kept_at_episode_starts(kind):
         task = inputs._replace(task_start=flags, episode_start=flags)
         assert max(change(task)) == 0.0
         assert min(change(task._replace(task_start=nothing))) > 1e-3
-    # and what was seen before the start of a task leaves no trace either
+    # inputs before the start of a task have no effect either
     later = jax.tree.map(lambda leaf: leaf[4:], task)
     np.testing.assert_allclose(
         unroll(zero, task).actor[4:], unroll(zero, later).actor, rtol=1e-4, atol=1e-6
@@ -279,7 +278,7 @@ def test_the_policy_core_of_belief_learns_from_reward_alone():
 
 
 def test_reward_and_labels_both_shape_the_memory_of_aux_head():
-    """But its head predicts labels, not what pays."""
+    """Its head is trained by labels, not by reward."""
     by_reward = reach("aux_head", policy)
     assert untouched(by_reward.pop("head"))
     assert all_reached(by_reward)
@@ -318,7 +317,7 @@ def test_pearls_actor_trains_no_encoder_along_the_way_either():
 
 @pytest.mark.parametrize("name", ["aux_head", "belief"])
 def test_a_label_costs_its_negative_log_likelihood_by_weight(name):
-    """Heads of zeros believe in a normal around the centre; the label's scale counts."""
+    """Heads of zeros give a normal distribution around the centre, with the label's scale."""
     agent = make_agent(name, posed(CONTINUOUS), aux_weight=0.25)
     params = constant(agent.init(jax.random.key(0)))
     inputs, h = random_inputs(CONTINUOUS, 8), labels(CONTINUOUS)
@@ -611,7 +610,7 @@ def test_pearl_draws_from_the_product_of_all_it_has_seen_when_an_episode_starts(
 def test_pearl_forgets_with_the_task():
     """A task that starts at step 6 begins with the prior; its second episode has 3 steps to tell
     of, and the draws of evaluation are those of a first and second episode."""
-    agent, params = pearl_of_known_factors()
+    agent, params = pearl_of_known_factors(context=3)
     inputs = random_inputs(EPISODES, 12)
     task = inputs.task_start.at[6].set(True)
     episode = inputs.episode_start.at[8].set(False).at[6].set(True).at[9].set(True)

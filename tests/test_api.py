@@ -1,4 +1,4 @@
-"""From Python: train, save, load, play; with an environment from outside the package."""
+"""Tests of the Python API: train, save, load, play, with an environment of one's own."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What agents read of time; without it, values are learnt across a reset as if there were none."""
+"""Tests of time in observations, without which values around a reset cannot be learnt."""
 
 from dataclasses import dataclass
 

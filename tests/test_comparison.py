@@ -1,4 +1,4 @@
-"""The divergence of learned beliefs from the exact posterior, where it is known."""
+"""Tests of the divergence of learned beliefs from the exact posterior, in known cases."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ def weights(masses):
 
 
 def test_divergence_from_a_normal_belief_is_taken_on_the_grid():
-    """KL(exact || learned), in nats, where tasks can be; not the other way round."""
+    """The divergence is KL(exact || learned), in nats, on the support; not the reverse."""
     masses = np.array([0.3, 0.2, 0.2, 0.1, 0.08, 0.06, 0.04, 0.02])
     raw = np.array([0.5, -0.3])
     exact, found = divergence("semicircle", "description", of_task, raw, weights(masses))
@@ -70,7 +70,7 @@ def test_divergence_from_a_normal_belief_is_taken_on_the_grid():
 
 @pytest.mark.parametrize("kind", ["description", "posterior_goal"])
 def test_divergence_over_places(kind):
-    """A place has two entries: the learned density is of both at once."""
+    """A position has two numbers: the learned density is the joint one."""
     masses = np.array([0.3, 0.2, 0.2, 0.1, 0.08, 0.06, 0.04, 0.02])
     raw = np.array([0.5, -0.3, 0.2, 0.4])
     family = of_task if kind == "description" else of_goal
@@ -83,7 +83,7 @@ def test_divergence_over_places(kind):
 
 
 def test_divergence_over_goals_is_of_their_marginals():
-    """Many sequences begin with the same pad; which pad is next hangs on the lights."""
+    """Many sequences begin with the same pad; the next pad depends on the lights."""
     env: Any = taskbelief.make("numpad")
     masses = np.arange(1.0, 497) ** 2
     masses /= masses.sum()
@@ -132,7 +132,7 @@ def test_divergence_over_arms_is_the_closed_form_on_average():
 
 
 def test_the_actor_makes_the_histories_and_the_other_believes():
-    """Who is asked what; and at the first step, before anything is seen, p(w) is exact."""
+    """The actor acts, the other parameters believe; at the first step the prior is exact."""
     env, agent, learner, _ = small("bandit", "belief")
     uniform = knowing(agent, env.spec.task, jnp.zeros(6)).belief_log_prob  # Beta(1, 1) each
     asked = []

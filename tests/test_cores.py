@@ -1,4 +1,4 @@
-"""Every recurrent core: its steps, its resets and its gradients against the plain definition."""
+"""Tests of recurrent cores: steps, resets and gradients against the plain definitions."""
 
 from __future__ import annotations
 

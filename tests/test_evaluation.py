@@ -1,4 +1,4 @@
-"""What is played to evaluate, and how returns become scores."""
+"""Tests of evaluation: its meta-episodes, and scores from returns."""
 
 from dataclasses import dataclass
 

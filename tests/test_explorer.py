@@ -1,4 +1,4 @@
-"""Reference policies: who plays what scores are measured against."""
+"""Tests of the reference policies that define scores."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def counts(wins, losses):
 
 
 def test_the_reference_expert_is_the_expert():
-    """It plays the best arm, and drives at the target: knowing the task, and only so."""
+    """It plays the best arm and drives to the target, for the true task only."""
     env, task, state = bandit()
     expert = explorer.policies(env)["expert"]
     for best in range(3):
@@ -56,7 +56,7 @@ def test_the_random_reference_is_uniform():
 
 
 def test_references_are_mean_returns_of_the_policies():
-    """Of arms that are sure: the expert is paid at every pull."""
+    """With an arm of probability 1 the expert gets a reward at every pull."""
     env, task, _ = bandit()
     sure = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), task)
     sure = sure._replace(probabilities=jnp.array([[0.0, 1.0, 0.0]] * 4))

@@ -1,4 +1,4 @@
-"""The finite-horizon Gittins index against indices worked out by hand, and as a policy."""
+"""Tests of the finite-horizon Gittins index, against indices by hand, and of its policy."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Imports run one way, and the library itself keeps no files and draws no pictures."""
+"""Tests of the direction of imports; only some modules may touch files or draw."""
 
 import ast
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "taskbelief"
-# room -> what it may import of the library, besides its own room
+# package or module -> the others that it may import
 WORDS = {"types", "registry"}
 MIDDLE = {"envs", "networks", "posterior", "parallel", "replay", "rollout", "labels", "problem"}
 ALLOWED = {

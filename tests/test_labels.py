@@ -1,4 +1,4 @@
-"""What every label promises, held over all that there are."""
+"""Contract tests of all labels."""
 
 import jax
 import jax.numpy as jnp

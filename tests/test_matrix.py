@@ -66,9 +66,9 @@ def slow_body(env, agent):
     return env == "cheetah_velocity" and agent != "belief"
 
 
-def build(env_name, agent_name, learner_name, label):
+def build(env_name, agent_name, learner_name, label, **settings):
     """The training functions, of the smallest size."""
-    env = taskbelief.make(env_name, **SMALL[env_name])
+    env = taskbelief.make(env_name, **SMALL[env_name] | settings)
     agent_module = registry.find("agents", agent_name)
     label = "description" if label == REWARD_ALONE else label
     taught = label == "task_embedding" and not needs(agent_name).revealed
@@ -138,6 +138,19 @@ def test_two_iterations_or_a_refusal(names, request):
         assert all(jnp.all(jnp.isfinite(value)) for value in metrics.values()), metrics
         assert all(jax.tree.leaves(moved)), moved
     assert ("belief_nll" in metrics) == (names[1] in ("aux_head", "belief"))
+
+
+@pytest.mark.parametrize("env_name", ["semicircle", "cheetah_velocity"])
+def test_pearl_in_several_episodes_of_other_environments(env_name):
+    """Traced: the body of the cheetah compiles for most of a minute."""
+    made = build(env_name, "pearl", "sac", REWARD_ALONE, horizon=3, episodes=2)
+
+    def iteration(key):
+        return made.step(made.init(key))
+
+    state, metrics = jax.eval_shape(iteration, jax.random.key(0))
+    assert state.replay.rows.reward.shape == (1, 100, 1, 6)
+    assert {"critic_loss", "latent_kl", "return"} <= set(metrics)
 
 
 def blind(names):

@@ -1,4 +1,4 @@
-"""What tries the faults: a survivor and a list that is out of date do not go unnoticed."""
+"""Tests of the mutation tester: it reports survivors and outdated lists."""
 
 import subprocess
 import time

@@ -1,4 +1,4 @@
-"""Feed-forward parts against NumPy."""
+"""Tests of feed-forward layers against NumPy."""
 
 import jax.numpy as jnp
 import numpy as np

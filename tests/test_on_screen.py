@@ -1,4 +1,4 @@
-"""What the exact posterior knows at the moment it is read: cues, ties and the ends of episodes."""
+"""Tests of the exact posterior at each step: cues, ties and the ends of episodes."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Environments from outside the package, and how light the package is."""
+"""Tests of environments from outside the package, and of the package's imports."""
 
 import subprocess
 import sys

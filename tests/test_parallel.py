@@ -1,4 +1,4 @@
-"""Eight devices do what one does, and only sums cross between them."""
+"""Tests of several devices: the results of one, with sums as the only communication."""
 
 import json
 import os

@@ -1,5 +1,7 @@
-"""The exact posterior against brute force, closed forms, and its own calibration."""
+"""Tests of the exact posterior against brute force and closed forms, and of its calibration."""
 
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -98,7 +100,7 @@ def test_step_by_step_equals_whole_trajectories(name):
 
 @pytest.mark.parametrize("jump", [False, True])
 def test_numpad_equals_brute_force(jump):
-    """Replays every sequence in plain Python; those that explain lights and payment remain."""
+    """Replays every sequence in Python; those that explain lights and rewards remain."""
     env = taskbelief.make("numpad", length=2, train_tasks=10, horizon=40, jump=jump)
     exact = posterior.make(env)
     sequences = np.asarray(env.hypotheses(0)[0].sequence)
@@ -177,7 +179,7 @@ def test_noisy_target_equals_a_product_of_coins():
 
 @pytest.mark.parametrize("name", ["semicircle", "sparse_navigation"])
 def test_no_mass_where_a_search_has_found_nothing(name):
-    """What lies well inside the swept region is excluded, what lies well outside keeps its odds."""
+    """Hypotheses well inside the swept region are excluded, those well outside keep their odds."""
     env = taskbelief.make(name)
     exact = posterior.make(env, num=400)
     angle = (np.arange(400) + 0.5) / 400 * np.pi
@@ -288,7 +290,7 @@ def weights(probs):
 
 
 def uneven(num):
-    """Masses of `num` hypotheses, no two alike."""
+    """Returns distinct masses of `num` hypotheses."""
     masses = np.arange(1.0, num + 1)
     return masses / masses.sum()
 
@@ -439,3 +441,114 @@ def test_what_a_belief_over_arms_says():
     won = exact.update(belief, jnp.ones(1), jnp.array(2), jnp.array(1.0), jnp.ones(1))
     lost = exact.update(belief, jnp.ones(1), jnp.array(0), jnp.array(0.0), jnp.ones(1))
     np.testing.assert_array_equal([*won, *lost], [[3, 0, 1], [1, 0, 6], [3, 0, 0], [2, 0, 6]])
+
+
+# ---- from outside -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("convert", [np.asarray, lambda x: np.asarray(x).tolist()])
+@pytest.mark.parametrize("name", ["bandit", "semicircle", "numpad"])
+def test_updates_take_arrays_of_numpy_and_plain_numbers(name, convert):
+    env = short(name)
+    exact = posterior.make(env, num=16)
+    _, obs, action, reward = random_play(env, 1)
+    given = obs[0, 0], action[0, 0], reward[0, 0], obs[0, 1]
+    wanted = exact.update(exact.init(), *given)
+    found = exact.update(exact.init(), *map(convert, given))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, wanted)
+    h = env.describe(jax.tree.map(lambda leaf: leaf[0], env.task_set("train", 1)))
+    np.testing.assert_allclose(
+        exact.log_prob_label(found, convert(h)), exact.log_prob_label(wanted, h), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (([0.0], 1, 1.0, [1.0, 2.0]), r"next_obs of shape \[2\]: must be \[1\]"),
+        ((1.0, 1, 1.0, [1.0]), r"obs of shape \[\]: must be \[1\]"),
+        (([0.0], [1], 1.0, [1.0]), r"an action of shape \[1\]: must be \[\]"),
+        (([0.0], 1.5, 1.0, [1.0]), "an action of type float32: must be a whole number"),
+        (([0.0], 1, [1.0], [1.0]), r"reward of shape \[1\]: must be \[\]"),
+    ],
+)
+def test_updates_refuse_other_shapes(given, said):
+    exact = posterior.make("bandit")
+    for update in (exact.update, jax.jit(exact.update)):
+        with pytest.raises(ValueError, match=said):
+            update(exact.init(), *(jnp.asarray(x) for x in given))
+
+
+def test_updates_take_the_arm_that_was_played():
+    """See `types.Discrete.legal`: an environment plays the nearest that there is."""
+    exact = posterior.make(taskbelief.make("bandit", arms=3))
+    wins = [exact.update(exact.init(), [1.0], arm, 1.0, [1.0]).wins.tolist() for arm in (-4, 1, 7)]
+    assert wins == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def test_every_member_says_what_it_takes_and_gives():
+    exact = posterior.make("bandit")
+    for name in posterior.Posterior._fields:
+        said = getattr(posterior.Posterior, name).__doc__
+        assert "[" in said or "->" in said, name
+        member = getattr(exact, name)
+        assert not callable(member) or member.__doc__ == said, name
+
+
+def test_probabilities_of_arms_are_of_the_vectors_that_stand_for_all():
+    """Of two arms, after two wins of the first and a loss of the second: p1^2 (1 - p2)."""
+    exact = posterior.make(taskbelief.make("bandit", arms=2), num=500)
+    belief = exact.init()
+    np.testing.assert_allclose(exact.probabilities(belief), np.full(500, 1 / 500), rtol=1e-5)
+    for arm, reward in ((0, 1.0), (0, 1.0), (1, 0.0)):
+        belief = exact.update(belief, [1.0], arm, reward, [1.0])
+    p = np.asarray(exact.labels, np.float64)
+    weights = p[:, 0] ** 2 * (1 - p[:, 1])
+    np.testing.assert_allclose(exact.probabilities(belief), weights / weights.sum(), rtol=1e-4)
+    np.testing.assert_array_equal(exact.tasks.probabilities, exact.labels)
+    # and so about the mean in closed form
+    np.testing.assert_allclose(exact.probabilities(belief) @ p, [3 / 4, 1 / 3], atol=0.05)
+
+
+def test_probabilities_of_hypotheses():
+    exact = posterior.make("numpad")
+    probs = np.asarray(exact.probabilities(exact.init()))
+    np.testing.assert_allclose(probs, np.full(496, 1 / 496), rtol=1e-5)
+
+
+def test_adapters_and_wrappers_have_the_posterior_of_what_is_inside():
+    gymnasium = pytest.importorskip("gymnasium")
+    gymnax = pytest.importorskip("gymnax")
+    from gymnasium import vector, wrappers
+
+    adapters = taskbelief.adapters
+    del gymnasium, gymnax
+    settings = {"episode_steps": 7}
+    env = taskbelief.make("sparse_navigation", **settings)
+    one = adapters.gymnasium.make(env)
+    several = adapters.gymnasium.make_vec(env, 2)
+    found = [
+        one,
+        wrappers.TimeLimit(wrappers.FlattenObservation(one), 5),
+        several,
+        vector.VectorWrapper(several),
+        adapters.gymnax.make(env)[0],
+        adapters.brax.make(env),
+    ]
+    expected = posterior.make(env, 12).tasks.goal
+    for made in found:
+        np.testing.assert_array_equal(posterior.make(made, 12).tasks.goal, expected)
+    with pytest.raises(ValueError, match="int has no exact posterior"):
+        posterior.make(3)
+
+
+def test_they_are_there_without_importing_them():
+    code = (
+        "import sys, taskbelief\n"
+        "assert 'jax' not in sys.modules\n"
+        "assert {'posterior', 'adapters', 'make'} <= set(dir(taskbelief))\n"
+        "assert taskbelief.posterior.make('bandit').init().wins.shape == (20,)\n"
+        "assert taskbelief.adapters.__name__ == 'taskbelief.adapters'\n"
+        "assert 'gymnasium' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

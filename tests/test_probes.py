@@ -1,4 +1,4 @@
-"""Probe environments: each isolates one learning fault, and both learners solve all in seconds."""
+"""Tests of learning on probe environments, each of which isolates one fault."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""A problem: the smallest environment is enough, and what it lacks is refused with a sentence."""
+"""Tests of problems: the smallest environment suffices; missing capabilities are refused."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -42,7 +42,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Steps:
-    """Pays for steps towards a hidden place on a line: six methods, and no more."""
+    """Rewards steps towards a hidden place on a line: the six necessary methods."""
 
     horizon: int = 6
     low: float = 0.0
@@ -154,11 +154,11 @@ def test_capabilities_of_the_suite():
     assert having(types.HasIndependentArms) == {"bandit"}
 
 
-@pytest.mark.parametrize("room", ["agents", "learners"])
-def test_components_declare_their_needs(room):
-    found = {name: registry.find(room, name).Config().needs for name in registry.names(room)}
+@pytest.mark.parametrize("kind", ["agents", "learners"])
+def test_components_declare_their_needs(kind):
+    found = {name: registry.find(kind, name).Config().needs for name in registry.names(kind)}
     assert all(isinstance(needs, types.Needs) for needs in found.values())
-    if room == "learners":
+    if kind == "learners":
         assert {name for name, needs in found.items() if needs.on_policy} == {"ppo"}
     else:
         assert {name for name, needs in found.items() if needs.revealed} == {"oracle"}

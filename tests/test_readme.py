@@ -1,4 +1,4 @@
-"""What the README shows, runs, and comes to what it says."""
+"""Tests of the README: its examples run, with the described results."""
 
 import importlib.util
 import re
@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def run(word):
-    """What is named in the end of the one block that has `word` in it."""
+    """Runs the only block that contains `word`; returns its names."""
     (block,) = [block for block in BLOCKS if word in block]
     names = {}
     exec(compile(block, "README.md", "exec"), names)
@@ -24,7 +24,7 @@ def run(word):
 
 
 def test_there_is_a_test_for_each_block():
-    assert len(BLOCKS) == 7  # one of them: test_wheel.py
+    assert len(BLOCKS) == 8  # one of them: test_wheel.py
 
 
 def test_an_environment():
@@ -72,7 +72,8 @@ def test_gymnax():
     assert obs.shape == (64, *env.observation_space(shown["params"]).shape)
     assert set(np.unique(shown["reward"])) <= {0.0, 1.0} and shown["reward"].shape == (64,)
     assert not shown["terminated"].any() and not shown["truncated"].any()
-    assert shown["tasks"].sequence.shape == (64, 4)
+    tasks = np.asarray(shown["state"].task.sequence)
+    assert tasks.shape == (64, 4) and len(np.unique(tasks, axis=0)) > 30  # of a hundred
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -87,7 +88,7 @@ def test_brax(capsys):
 
 def test_gymnasium():
     pytest.importorskip("gymnasium")
-    shown = run("adapters import gymnasium")
+    shown = run("adapters.gymnasium")
     one, several = shown["env"], shown["envs"]
     assert one.observation_space.shape == one.reset(seed=0)[0].shape
     assert several.num_envs == 64
@@ -106,3 +107,14 @@ def test_commands_are_there(name):
 def test_runs_can_be_started(flags):
     chosen, _ = command.parse(flags.split())
     assert flags == f"--env {chosen.env_name} --agent {chosen.agent_name}"
+
+
+def test_a_score():
+    """Who stays with what pays pulls each arm 1 / (1 - p) times in a row."""
+    shown = run("taskbelief.score(")
+    card = shown["card"]
+    p = np.asarray(shown["taskbelief"].make("bandit", arms=5).task_set("holdout").probabilities)
+    streak = (1 / (1 - np.float64(p))).clip(max=100)
+    wanted = 100 * ((p * streak).sum(1) / streak.sum(1)).mean()
+    assert card.mean_return == pytest.approx(wanted, rel=0.03)
+    assert 0 < card.score < card.standing["explorer"]

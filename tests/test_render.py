@@ -1,4 +1,4 @@
-"""Every environment has a picture; films and stills are written as asked."""
+"""Tests of pictures of every environment, and of films and stills."""
 
 import sys
 from typing import Any

@@ -1,4 +1,4 @@
-"""Rows carry their own id through the ring."""
+"""Tests of the replay, with rows that contain their number."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The loop of meta-episodes: resets, labels, keys and what a teacher sees."""
+"""Tests of rollouts: resets, labels, keys and inputs of teachers."""
 
 import dataclasses
 from dataclasses import dataclass, replace
@@ -32,7 +32,8 @@ class Edge(SparseNavigation):
 
 
 def test_a_dense_reward_is_for_learning_alone():
-    """Agents see the sparse reward and scores count it; actor and critic learn from the other."""
+    """Agents observe the sparse reward, and scores count it; actor and critic learn from the
+    dense."""
     env = taskbelief.make("sparse_navigation", episode_steps=4, episodes=2)
     tasks = env.task_set("train", 3)
 
@@ -97,7 +98,7 @@ def played_in(world, teach=None, num=3, **more):
 
 @pytest.mark.parametrize("ends_after", [0, 3])
 def test_no_key_is_used_twice(ends_after):
-    """Nor one that is split off another in use: environment, agent and teacher share no noise."""
+    """Nor is a used key split: environment, agent and teacher have independent noise."""
     world = toys.World(episode_steps=5, episodes=2, ends_after=ends_after)
     played = played_in(world, toys.teacher())
     acted = played.action[:, 0, :4]  # those side by side share the agent's

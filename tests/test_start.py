@@ -1,4 +1,4 @@
-"""The benchmark of starts: that it runs, and says what it was given."""
+"""Test of the benchmark of starts: it runs and records its flags."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What teachers say: labels by kind, and to whom."""
+"""Tests of teachers: the values of each label, and who receives them."""
 
 import jax
 import jax.numpy as jnp

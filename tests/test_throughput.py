@@ -1,4 +1,4 @@
-"""The benchmark of whole agents: what it counts, and that it runs."""
+"""Tests of the benchmark of whole agents: its counts, and that it runs."""
 
 import json
 

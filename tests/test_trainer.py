@@ -1,4 +1,4 @@
-"""The trainer's own functions: how long training is, and a trained oracle as an expert."""
+"""Tests of the trainer: the length of training, and a trained oracle as an expert."""
 
 import jax
 import numpy as np

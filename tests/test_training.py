@@ -1,9 +1,10 @@
-"""What is played, kept and learnt from, in which order, and with which keys."""
+"""Tests of the training step: collection, replay and updates, their order and keys."""
 
 import functools
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -133,6 +134,21 @@ def test_several_rings_are_all_learnt_from():
     for first in states[-1].learner.first[-UPDATES:]:
         drawn = [set(names(part)) for part in np.split(np.asarray(first), 2)]
         assert drawn == rings
+
+
+def test_a_learners_own_replay_says_what_to_play():
+    """One whose tasks come in turn: four in each of two iterations to warm up and three more."""
+    own = replay.WHOLE._replace(tasks=lambda buffer, num: (buffer.next + jnp.arange(num)) % 6)
+    learner = toys.learner(BATCH, 3 * UPDATES)._replace(replay=own)
+    config = training.Config(envs=4, updates=UPDATES, batch=BATCH, replay_rows=20, warmup=2)
+    made = training.make(toys.World(), toys.agent(), learner, toys.teacher(), config)
+
+    @jax.jit
+    def run(key):
+        return jax.lax.scan(lambda state, _: made.step(state), made.init(key), None, 3)[0]
+
+    state = run(jax.random.key(0))
+    assert kept(state)[0][:, 0, 0].tolist() == [i % 6 for i in range(20)]
 
 
 def test_other_seeds_play_otherwise():

@@ -1,4 +1,4 @@
-"""The way of a training batch through the library: the files that run in one `Trainer.step`."""
+"""Test of the files of the library that run in one `Trainer.step`."""
 
 import re
 import sys
@@ -59,6 +59,6 @@ def test_a_batch_passes_the_twelve_files_that_the_trainer_names():
     ],
 )
 def test_other_parts_take_the_same_way(env, agent, learner, differs):
-    """Each part is a file in the place of another."""
+    """Each other component replaces one file by another."""
     other = files_of_a_step(env, agent, learner)
     assert other - files_of_a_step("bandit", "belief", "svg0") == differs

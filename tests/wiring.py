@@ -1,8 +1,7 @@
-"""The one place where tests put the library's parts together, or name how others do: real agents
-at small sizes, labels, runs, and a toy agent whose features are its observations, so that a
-learner's sums can be worked by hand.
+"""Construction of the library's parts for tests: real agents at small sizes, labels, runs, and a
+toy agent whose features are its observations, so that a learner's sums can be worked by hand.
 
-Tests of what parts do call these: a change of how parts meet is a change of this file.
+Tests of behaviour call these functions: a change of how parts are joined is a change of this file.
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ from taskbelief.types import Array, Key
 
 
 def sample_params(key: Key) -> EnvParams:
-    """A mass of 0.5 to 1.5 kg, of either sign."""
+    """A mass of 0.2 to 0.6 kg, of either sign."""
     sign_key, size_key = jax.random.split(key)
     sign = jax.random.rademacher(sign_key, (), jnp.float32)
-    return EnvParams(m=sign * jax.random.uniform(size_key, minval=0.5, maxval=1.5))
+    return EnvParams(m=sign * jax.random.uniform(size_key, minval=0.2, maxval=0.6))
 
 
 def describe(params: EnvParams) -> Array:

@@ -1,7 +1,7 @@
 """taskbelief: meta reinforcement learning as task inference, in JAX.
 
-Importing it costs nothing; environments need jax and numpy, and what trains is loaded when it is
-first used.
+The import is cheap: environments need jax and numpy only; the parts for training are loaded at
+their first use.
 """
 
 from __future__ import annotations

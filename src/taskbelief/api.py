@@ -4,7 +4,7 @@
     trained.save("mine")
     taskbelief.load("mine").evaluate()["eval/holdout/score"]
 
-What the command line refuses raises ValueError here, with the same sentence.
+Errors of usage raise ValueError, with the same sentences as on the command line.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _REFERENCES = "references.json"  # what it is scored by, where a run has measure
 
 
 class Progress(NamedTuple):
-    """How far training is."""
+    """Progress of a training."""
 
     env_steps: int  # agent steps taken
     total_steps: int
@@ -59,8 +59,8 @@ class Progress(NamedTuple):
 class Rollout(NamedTuple):
     """A meta-episode on each of B tasks, time-major."""
 
-    state: State  # [T, B, ...]: of the environment, as each action met it
-    obs: Array  # [T, B, D]: what the agent saw then
+    state: State  # [T, B, ...]: of the environment, before each action
+    obs: Array  # [T, B, D]: before each action
     action: Array  # [T, B, ...]
     reward: Array  # [T, B]
     belief: Array | None  # [T, B, ...]: the expected label; None: the agent has no belief
@@ -79,15 +79,15 @@ class Trained:
 
     @property
     def env(self) -> Env:
-        """The environment that it is evaluated in."""
+        """The environment in which it is evaluated."""
         return types.at_test(self.trainer.problem.env)
 
     def initial_carry(self, batch: int) -> Carry:
-        """The zero memory of `batch` meta-episodes."""
+        """Returns the zero carry of `batch` meta-episodes."""
         return self.trainer.agent.initial_carry(batch)
 
     def act(self, carry: Carry, inputs: AgentInput) -> tuple[Carry, Array]:
-        """(carry, actions [B, ...]) for inputs [1, B, ...]."""
+        """Returns (carry, actions [B, ...]) for inputs [1, B, ...]."""
         carry, action, _ = self.trainer.learner.act(self.params, carry, inputs, None)
         return carry, action
 
@@ -108,7 +108,9 @@ class Trained:
         name, chosen = scoring.task_list(self.env, tasks, num or self.config.evaluation_tasks, seed)
         by_index = trainer.problem.label.names_training_task
         if by_index and trainer.agent.needs.revealed and name != "train":
-            raise ValueError("tasks: must be train, for this agent is told which of them it plays")
+            raise ValueError(
+                "tasks: must be train, because this agent observes the index of its training task"
+            )
         beside = scoring.beside(self.env, name, chosen, seed, scoring.SHOWN)
         if name in exam.SPLITS and num is None and seed == 0:
             found = exam.cards(trainer, *self._examined())[name]
@@ -144,7 +146,7 @@ class Trained:
         return scoring.ends(scoring.beside(self.env, split, asked.of(split), 0, scoring.ENDS))
 
     def rollout(self, tasks: Task, key: Key) -> Rollout:
-        """Plays `tasks`, [B, ...], with what the agent and the exact posterior make of them."""
+        """Plays `tasks`, [B, ...], and records the agent's beliefs and the exact posterior."""
         return jax.jit(self._rollout)(self.params, tasks, key)
 
     def _rollout(self, params: Params, tasks: Task, key: Key) -> Rollout:
@@ -193,12 +195,12 @@ class Trained:
 
 
 def _known(env: Env, expected: Callable, played: types.Trajectory) -> Array:
-    """E[label] under the exact posterior, [T, B, ...]; one meta-episode at a time."""
+    """Returns E[label] under the exact posterior, [T, B, ...]; one meta-episode at a time."""
     exact = posterior.make(env, 500)
 
     def one(xs: tuple[tuple[Array, Array | None], Array, Array]) -> Array:
         observed, action, reward = xs
-        # an oracle's go on with the label
+        # an oracle's observations end with the label
         obs, reached = jax.tree.map(lambda leaf: leaf[:, : env.spec.obs_dim], observed)
         beliefs = posterior.along(exact, obs, action, reward, reached)
         beliefs = jax.tree.map(lambda leaf: leaf[:-1], beliefs)
@@ -228,15 +230,15 @@ def train(
     Args:
       env: a name (its own file's, a registered one, "package.module:Class") or an environment.
       agent, learner: their names; learner None: the agent's usual one (svg0; of pearl, sac).
-      steps: agent steps, all together; None: as the preset has it.
-      seed: of everything random.
+      steps: agent steps in total; None: of the preset.
+      seed: of all random numbers.
       preset: "cpu" or "paper"; None: cpu on a CPU, paper elsewhere.
-      progress: is called after each part of training, `rows` times (200).
+      progress: called after each part of training, `rows` times (200).
       settings: any flag of the command line, by its whole name (`**{"agent.hidden": 8}`) or by
         its last part where that is clear (`hidden=8`, `label="expert_goal"`, `envs=16`).
 
     Raises:
-      ValueError: something unknown, or parts that do not fit together, in one sentence.
+      ValueError: an unknown name, or parts that do not fit together, in one sentence.
     """
     chosen = configure(env, agent, learner, steps=steps, seed=seed, preset=preset, **settings)
     made, length = parts.build(chosen)
@@ -253,7 +255,7 @@ def train(
 
 
 def _advance(made: Trainer) -> Callable[[TrainState, Array], tuple[TrainState, Metrics]]:
-    """(state, num) -> (state, sums of metrics) of `num` iterations."""
+    """Returns the function (state, num) -> (state, sums of metrics) of `num` iterations."""
 
     def advance(state: TrainState, num: Array) -> tuple[TrainState, Metrics]:
         shapes = jax.eval_shape(made.step, state)[1]
@@ -271,9 +273,9 @@ def _advance(made: Trainer) -> Callable[[TrainState, Array], tuple[TrainState, M
 def train_function(
     env: str | Env, agent: str = "belief", learner: str | None = None, **settings: Any
 ) -> Callable[[Key], tuple[Params, Metrics]]:
-    """Training as a pure function, to be jitted, and vmapped over seeds.
+    """Returns training as a pure function, for `jit`, and for `vmap` over seeds.
 
-    Args: as of `train`.
+    Args: those of `train`.
 
     Returns:
       key -> (parameters, metrics [iterations] each).
@@ -297,10 +299,10 @@ def configure(
     preset: str | None = None,
     **settings: Any,
 ) -> RunConfig:
-    """The config of a training: a preset, with `settings` (see `train`) in place of its own.
+    """Returns the config of a training: a preset with changed `settings` (see `train`).
 
     Raises:
-      ValueError: something unknown, or values that make no sense.
+      ValueError: an unknown name, or an invalid value.
     """
     if preset is None:
         preset = "cpu" if jax.default_backend() == "cpu" else "paper"
@@ -346,15 +348,15 @@ def _with(chosen: RunConfig, name: str, value: Any) -> RunConfig:
 
 
 def load(path: str | os.PathLike, seed: int | None = None) -> Trained:
-    """A saved agent, or one that the command line has trained, from its newest good checkpoint.
+    """Loads a saved agent, or the newest good checkpoint of a run of the command line.
 
     Args:
       path: directory of the agent or of the run.
-      seed: which of a run's seeds; None: the first.
+      seed: one of the run's seeds; None: the first.
 
     Raises:
-      ValueError: there is neither, or one of another version.
-      RuntimeError: the run's checkpoints are damaged, or there is none yet.
+      ValueError: there is neither, or it is of another version.
+      RuntimeError: the run has no good checkpoint.
     """
     folder = Path(path)
     chosen = config.load(folder)

@@ -1,4 +1,4 @@
-"""What every environment promises: for authors of environments, and the contract tests."""
+"""Checks of an environment against its spec, for authors of environments and contract tests."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from taskbelief.types import (
 
 
 def check_env(env: Env, steps: int = 100) -> None:
-    """Plays `steps` random steps and holds `env` to its spec.
+    """Plays `steps` random steps and checks `env` against its spec.
 
     Raises:
-      ValueError: the first promise that is not kept, in one sentence.
+      ValueError: the first violation, in one sentence.
     """
     spec = env.spec
     _require(isinstance(spec, EnvSpec), "spec is no taskbelief.types.EnvSpec")
@@ -75,7 +75,7 @@ def _check_tasks(env: Env) -> None:
 
 
 def _check_walk(env: Env, steps: int) -> tuple[Any, ...]:
-    """Random steps; (task, obs, state, action, reward, next obs) of the first of them."""
+    """Plays random steps; returns (task, obs, state, action, reward, next obs) of the first."""
     spec = env.spec
     task_key, reset_key, walk_key = jax.random.split(jax.random.key(0), 3)
     task = env.sample_task(task_key)
@@ -144,8 +144,8 @@ def _check_capabilities(
             inside = 0 <= int(chosen) < spec.action.num
         _require(inside, "the expert's action is none of its actions", env)
     if isinstance(env, HasDenseReward):
-        paid = jax.eval_shape(env.dense_reward, next_obs, task)
-        _array(env, "dense_reward", paid, (), jnp.float32)
+        dense = jax.eval_shape(env.dense_reward, next_obs, task)
+        _array(env, "dense_reward", dense, (), jnp.float32)
     if isinstance(env, HasLikelihood):
         _, log_prior = env.hypotheses(50)
         total = float(np.exp(np.asarray(log_prior, np.float64)).sum())
@@ -156,12 +156,14 @@ def _check_capabilities(
         _array(env, "log_likelihood", log_likelihood, (), jnp.float32)
         _require(bool(np.isfinite(log_likelihood)), "rules out the true task (log_likelihood)", env)
     if isinstance(env, HasInformativeStart):
-        told = env.start_log_likelihood(task, obs)
-        _array(env, "start_log_likelihood", told, (), jnp.float32)
-        _require(bool(np.isfinite(told)), "rules out the true task (start_log_likelihood)", env)
+        log_likelihood = env.start_log_likelihood(task, obs)
+        _array(env, "start_log_likelihood", log_likelihood, (), jnp.float32)
+        _require(
+            bool(np.isfinite(log_likelihood)), "rules out the true task (start_log_likelihood)", env
+        )
 
 
-# ---- one promise at a time --------------------------------------------------------
+# ---- single checks -----------------------------------------------------------------
 
 
 def _random_action(spec: EnvSpec, key: Key) -> Array:

@@ -1,9 +1,9 @@
-"""Learned beliefs against the exact posterior: KL(exact || learned), step by step.
+"""Comparison of learned beliefs with the exact posterior: KL(exact || learned) at each step.
 
-What no benchmark of reward alone can tell: how much of what could be known of the task an
-agent's belief does know, along its own histories. While an agent learns to explore, its histories
-come to tell more, and a belief may fall behind while it learns; held against the posterior
-along the same histories, it shows what it has learnt.
+The divergence measures how far an agent's belief is from the best possible one along the agent's
+own histories, which no return can show. While an agent learns to explore, its histories become
+more informative, and the error of its belief may grow although it learns; the posterior along the
+same histories separates the two.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ from taskbelief.types import Agent, Array, Key, Label, Learner, Params, Task
 def make(
     problem: Problem, agent: Agent, learner: Learner, num: int = 500
 ) -> Callable[[Params, Params, Task, Key], Array] | None:
-    """(params, actor, K tasks, key) -> KL(exact || learned) in nats, [T, K]; to be jitted.
+    """Returns the function (params, actor, K tasks, key) -> KL(exact || learned) in nats, [T, K],
+    to be jitted.
 
-    `params` believe; `actor`, the same or others of the same agent, act and make the histories.
+    `params` are the parameters of the belief; `actor`, the same or others of the same agent, those
+    of the policy that generates the histories.
 
-    None where the two cannot be held against each other: the agent has no belief, or its
-    label is no function of the task alone (an expert's action), says nothing of tasks that
-    were not trained on (an index), or has no posterior in closed form (a bandit's best arm).
+    None where a comparison is impossible: the agent has no belief, or its label is not a function
+    of the task alone (an expert's action), has no meaning for tasks outside the training set (an
+    index), or has no posterior in closed form (a bandit's best arm).
 
     Args:
-      problem: as it is played, `problem.at_test()`; its label is the one that the belief was
-        trained with.
-      num: size of the grid of hypotheses, where there are infinitely many tasks.
+      problem: the problem at test, `problem.at_test()`, with the label that the belief was trained
+        with.
+      num: size of the grid of hypotheses, for infinite task spaces.
     """
     log_prob, known = agent.belief_log_prob, problem.label.exact
     if log_prob is None or known is None:
@@ -54,14 +56,14 @@ def make(
         _, features = agent.unroll(params["agent"], carry, inputs, None)
 
         def one(xs: tuple) -> Array:
-            """One meta-episode at a time: beliefs over time are large."""
+            """Processes one meta-episode at a time, because beliefs over time are large."""
             obs, reached, action, reward, features, key = xs
             beliefs = posterior.along(exact, obs, action, reward, reached)
             beliefs = jax.tree.map(lambda leaf: leaf[:-1], beliefs)
             features = jax.tree.map(lambda leaf: leaf[:, None], features)
 
             def learned(h: Array) -> Array:
-                """log b(h), [T], of labels [T, ...]."""
+                """Returns log b(h), [T], of labels [T, ...]."""
                 return log_prob(params["agent"], features, Label(h[:, None]))[:, 0]
 
             return known.divergence(exact, beliefs, obs[:-1], learned, key)

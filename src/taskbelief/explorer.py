@@ -1,7 +1,7 @@
-"""Reference policies that do not know the task: they act on the exact posterior.
+"""Reference policies that do not know the task and act on the exact posterior.
 
-Attainable by anyone who can infer: a good agent reaches the explorer, a very good one
-beats it (it never tries anything for the sake of learning).
+An agent with good inference reaches the explorer's score; an agent that also explores for the sake
+of information exceeds it.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def make(env: Env, name: str) -> Scripted:
 
 
 def policies(env: Env) -> dict[str, Scripted]:
-    """The reference policies that `env` has, by name."""
+    """Returns the reference policies of `env`, by name."""
     return {name: make(env, name) for name in names(env)}
 
 
 def explorer(env: Env, num: int = 1000) -> Scripted:
-    """The expert for the most probable task, the nearest first among equally probable ones.
+    """Returns the expert for the most probable task; of equally probable ones, the nearest.
 
     For the bandit: the arm of the highest posterior mean (Bayes-greedy).
     """
@@ -71,7 +71,7 @@ def explorer(env: Env, num: int = 1000) -> Scripted:
 
 
 def thompson(env: Env, num: int = 1000) -> Scripted:
-    """The expert for a task drawn from the posterior, anew at each step."""
+    """Returns the expert for a task drawn from the posterior, with a new draw at each step."""
     exact, expert = posterior.make(env, num), rollout.expert(env)
 
     def act(belief: Belief, key: Key, state: State, task: Task) -> Array:
@@ -82,10 +82,11 @@ def thompson(env: Env, num: int = 1000) -> Scripted:
 
 
 def upper_confidence(env: Env, bonus: float = 0.3) -> Scripted:
-    """UCB for Bernoulli arms: the highest mean + bonus * sqrt(log(pulls) / pulls of the arm).
+    """Returns UCB for Bernoulli arms: the highest mean + bonus * sqrt(log(pulls) / pulls of the
+    arm).
 
-    Counts start at one win and one loss per arm, the Beta(1, 1) prior, so that an arm which
-    was never pulled has a finite bound; `bonus` 0.3 was tuned by hand for 20 arms, 100 pulls.
+    Counts start at one win and one loss per arm, the Beta(1, 1) prior, so that an arm without
+    pulls has a finite bound; `bonus` 0.3 was tuned by hand for 20 arms, 100 pulls.
     """
     exact = posterior.make(env)
 
@@ -99,8 +100,8 @@ def upper_confidence(env: Env, bonus: float = 0.3) -> Scripted:
 
 
 def gittins(env: Env) -> Scripted:
-    """The arm of the highest finite-horizon Gittins index (Kaufmann 2018, "FH-Gittins"): for the
-    bandit, and close to Bayes-optimal there.
+    """Returns the policy that pulls the arm of the highest finite-horizon Gittins index (Kaufmann
+    2018, "FH-Gittins"): nearly Bayes-optimal on the bandit.
 
     Raises:
       ValueError: the environment's posterior is not one of independent Bernoulli arms.
@@ -122,7 +123,7 @@ def gittins(env: Env) -> Scripted:
 
 @functools.lru_cache
 def gittins_index(horizon: int, grid: int = 401) -> np.ndarray:
-    """The finite-horizon Gittins index of Bernoulli arms with the prior Beta(1, 1).
+    """Returns the finite-horizon Gittins index of Bernoulli arms with the prior Beta(1, 1).
 
     The index of an arm with n pulls left is the sure reward per pull that is worth as much as
     the arm, if the choice between the two is free at each pull and the sure one is kept once
@@ -143,7 +144,7 @@ def gittins_index(horizon: int, grid: int = 401) -> np.ndarray:
     index: np.ndarray = np.zeros((horizon, horizon, horizon), np.float32)
     value = np.zeros((horizon + 1, horizon + 1, grid))  # V_{n-1}(w, l) for each x
     for left in range(1, horizon + 1):
-        size = horizon - left + 1  # counts that can have been reached: 0 ... size - 1
+        size = horizon - left + 1  # possible counts: 0 ... size - 1
         arm = p[:size, :size] * (1.0 + value[1 : size + 1, :size])
         arm += (1.0 - p[:size, :size]) * value[:size, 1 : size + 1]
         gain = arm - left * sure  # falls in x, from at least 0 to at most 0

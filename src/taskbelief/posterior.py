@@ -1,22 +1,22 @@
-"""The exact posterior over tasks: what a belief network can at best learn.
+"""The exact posterior over tasks: the best belief that a network can learn.
 
-The posterior does not depend on the policy that made the history (Humplik et al. 2019, and
-the reason why belief networks can be trained off-policy):
+The posterior does not depend on the policy that generated the history (Humplik et al. 2019),
+which is why belief networks can be trained off-policy:
 
     p(w | tau_0:t) ∝ p(w) p0(x0 | w) prod_t' P(r_t', x_t'+1 | x_t', a_t', w)
 
-Here as a Bayes filter that multiplies by one factor per step, the environment's own
-`log_likelihood`, over its `hypotheses`: all tasks where there are finitely many, a grid
-elsewhere. For independent Bernoulli arms the posterior is a Beta distribution per arm, in
-closed form. `init` counts what the first observation tells, p0(x0 | w) (the cues of numpad).
+It is computed by a Bayes filter, which multiplies by one factor per step, the environment's own
+`log_likelihood`, over its `hypotheses`: all tasks of a finite task space, otherwise a grid. For
+independent Bernoulli arms the posterior is a Beta distribution per arm, in closed form. `init`
+includes the first observation, p0(x0 | w) (the cues of numpad).
 
-A posterior sees only what an agent sees: observations, actions and rewards.
+A posterior depends only on data that an agent observes: observations, actions and rewards.
 
     p = posterior.make("numpad")
     belief = p.update(p.init(obs), obs, action, reward, next_obs)
     p.probabilities(belief), p.mean(belief), p.entropy(belief), p.sample(belief, key)
 
-Every environment's belief is read in this way, whatever it is made of.
+These functions are the same for every environment, whatever its belief consists of.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ from taskbelief.types import (
     goal,
 )
 
-# Hypotheses whose log probabilities differ by less count as equally probable: rims are
-# softened on grids (see the environments' `log_likelihood`), and floats round.
+# Hypotheses whose log probabilities differ by less count as equally probable, because rims are
+# soft on grids (see the environments' `log_likelihood`) and floats are rounded.
 _TIE = 0.01
 
 Belief = Any  # `Weights` or `Counts`: a pytree, so that it can be vmapped, scanned and stored
@@ -59,7 +59,7 @@ class Weights(NamedTuple):
     """Belief as the probability of every hypothesis."""
 
     log_probs: Array  # [K], normalised
-    carry: Any  # [K, ...]: what each hypothesis carries along the history
+    carry: Any  # [K, ...]: state of each hypothesis along the history
 
 
 class Counts(NamedTuple):
@@ -70,8 +70,8 @@ class Counts(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """Pure functions of single (unbatched) values, to be vmapped, jitted and scanned. Each says
-    what it takes and gives: `help(p.update)`.
+    """Pure functions of single (unbatched) values, to be vmapped, jitted and scanned. Each has
+    its own help: `help(p.update)`.
 
     Densities of real labels are per unit of length along the curve (or line) that the grid
     of hypotheses lies on; those of probabilities are densities of Beta distributions.
@@ -128,7 +128,8 @@ for _name, _text in _SAYS.items():
 
 
 def make(env: Any, num: int = 1000) -> Posterior:
-    """The posterior of an environment, on a grid of about `num` hypotheses where W is not finite.
+    """Returns the posterior of an environment, on a grid of about `num` hypotheses where W is not
+    finite.
 
     Args:
       env: a name, an environment, or an adapter's environment, also within other projects'
@@ -136,7 +137,7 @@ def make(env: Any, num: int = 1000) -> Posterior:
       num: hypotheses of the grid.
 
     Raises:
-      ValueError: nobody has written down the likelihood of its histories.
+      ValueError: the environment has no likelihood.
     """
     made = registry.make(env if isinstance(env, str) else inside(env))
     if isinstance(made, HasIndependentArms):
@@ -150,7 +151,7 @@ def make(env: Any, num: int = 1000) -> Posterior:
 
 
 def inside(env: Any) -> Any:
-    """The environment of this library that an adapter, or a wrapper around one, holds."""
+    """Returns the environment of this library inside an adapter, or inside a wrapper of one."""
     found = env
     while not isinstance(getattr(found, "spec", None), EnvSpec):
         inner = next(
@@ -202,7 +203,7 @@ def _shaped(name: str, value: Any, *shape: int) -> Array:
 def along(
     posterior: Posterior, obs: Array, action: Array, reward: Array, reached: Array | None = None
 ) -> Belief:
-    """The beliefs of a whole meta-episode: entry t is what is known on seeing obs[t].
+    """Returns the beliefs of a whole meta-episode: entry t is the belief given obs[t].
 
     Args:
       obs: [T + 1, obs_dim]; action: [T, ...]; reward: [T].
@@ -224,10 +225,11 @@ def along(
 
 
 def _draw(key: Key, masses: Array) -> Array:
-    """An index drawn in proportion to `masses` [K], [] int32.
+    """Draws an index in proportion to `masses` [K], [] int32.
 
-    By inversion: one random number, where the Gumbel trick takes one per hypothesis. First a
-    block of about the root of K hypotheses, then one in it: running sums are slow on a CPU.
+    The draw is by inversion, from one random number; the Gumbel trick needs one per hypothesis. It
+    selects a block of about the root of K hypotheses, then one in it, because running sums are
+    slow on a CPU.
     """
     num = len(masses)
     size = math.isqrt(num - 1) + 1
@@ -238,8 +240,8 @@ def _draw(key: Key, masses: Array) -> Array:
 
 
 def _invert(masses: Array, share: Array) -> tuple[Array, Array]:
-    """Where the running sum of `masses` passes `share` of their sum, and which share of the mass
-    there lies before that point."""
+    """Returns the index at which the running sum of `masses` passes `share` of their sum, and the
+    share of the mass there before that point."""
     cumulative = jnp.cumsum(masses)
     point = jnp.minimum(share, 1 - jnp.finfo(masses.dtype).eps) * cumulative[-1]
     index = jnp.sum(cumulative <= point)
@@ -255,7 +257,7 @@ _BINS = 16  # parts of a grid whose masses are among the statistics
 
 def _filter(env: HasLikelihood, num: int) -> Posterior:
     spec = env.spec
-    # evaluated here and now, also if `make` is called inside a function under jit
+    # evaluated immediately, also if `make` is called under jit
     with jax.ensure_compile_time_eval():
         tasks, log_prior = env.hypotheses(num)
         labels = jax.vmap(env.describe)(tasks)
@@ -267,8 +269,8 @@ def _filter(env: HasLikelihood, num: int) -> Posterior:
     def init(obs: Array | None = None) -> Weights:
         log_probs = log_prior
         if obs is not None and isinstance(env, HasInformativeStart):
-            told = jax.vmap(env.start_log_likelihood, in_axes=(0, None))(tasks, obs)
-            log_probs = log_prior + told
+            first = jax.vmap(env.start_log_likelihood, in_axes=(0, None))(tasks, obs)
+            log_probs = log_prior + first
             log_probs = log_probs - logsumexp(log_probs)
         return Weights(log_probs, jax.vmap(env.initial_carry)(tasks))
 
@@ -298,7 +300,7 @@ def _filter(env: HasLikelihood, num: int) -> Posterior:
         return jnp.tensordot(jnp.exp(belief.log_probs), values, axes=1)
 
     def mode(belief: Weights, state: State | None = None) -> Task:
-        """The most probable task; of equally probable ones the nearest to `state`."""
+        """Returns the most probable task; of equally probable ones, the nearest to `state`."""
         if state is None or not isinstance(env, HasGoal):
             best = jnp.argmax(belief.log_probs)
         else:
@@ -319,8 +321,8 @@ def _filter(env: HasLikelihood, num: int) -> Posterior:
     origin = () if isinstance(spec.goal, Probabilities) else spec.goal.origin
 
     def _nearest(log_probs: Array, places: Array, obs: Array) -> Array:
-        """Which of K is the most probable, [] int32; of equally probable ones the nearest to the
-        agent, or the first where goals do not lie in the agent's space.
+        """Returns the index of the most probable of K, [] int32; of equally probable ones, the
+        nearest to the agent, or the first where goals are not in the agent's space.
 
         log_probs: [K]; places: [K, D].
         """
@@ -334,9 +336,9 @@ def _filter(env: HasLikelihood, num: int) -> Posterior:
     starts = np.asarray([part[0] for part in bins if len(part)])
 
     def statistics(belief: Weights, obs: Array) -> Array:
-        """Of what the expert would head for: marginals, or moments and the masses of equal parts
-        of the grid; and the most probable goal, of equally probable ones the nearest."""
-        from taskbelief.networks import heads  # needed by agents only, and slow to import
+        """Returns statistics of the expert's goal: marginals, or moments and the masses of equal
+        parts of the grid; and the most probable goal, of equally probable ones the nearest."""
+        from taskbelief.networks import heads  # used by agents only, and slow to import
 
         head = heads.label_head(spec.goal)
         goals = jax.vmap(goal(env), in_axes=(None, 0))(obs, tasks)
@@ -392,7 +394,7 @@ def _conjugate(env: HasIndependentArms, num: int) -> Posterior:
         labels = jax.vmap(env.describe)(tasks)
 
     def init(obs: Array | None = None) -> Counts:
-        """Beta(1, 1): the uniform prior."""
+        """Returns Beta(1, 1), the uniform prior."""
         del obs
         return Counts(jnp.zeros(arms), jnp.zeros(arms))
 
@@ -414,7 +416,8 @@ def _conjugate(env: HasIndependentArms, num: int) -> Posterior:
         return (belief.wins + 1) / (belief.wins + belief.losses + 2)
 
     def mode(belief: Counts, state: State | None = None) -> Task:
-        """The mean: its best arm is the Bayes-greedy choice, and a Beta(1, 1) has no mode."""
+        """Returns the mean: its best arm is the Bayes-greedy choice, and a Beta(1, 1) has no
+        mode."""
         del state
         return env.of_probabilities(mean(belief))
 
@@ -427,7 +430,7 @@ def _conjugate(env: HasIndependentArms, num: int) -> Posterior:
         return jnp.sum(each + (a + b - 2) * digamma(a + b))
 
     def statistics(belief: Counts, obs: Array) -> Array:
-        """Mean and deviation of each arm, in deviations of the prior."""
+        """Returns mean and deviation of each arm, in deviations of the prior."""
         del obs
         pulls = belief.wins + belief.losses + 2
         p = mean(belief)

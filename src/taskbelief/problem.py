@@ -1,7 +1,6 @@
-"""A problem: an environment with a label, and how its reward is learnt from.
+"""Problems: an environment with a label, for which agents are made.
 
-What an agent is made for. Labels exist at training only; the one way to show them to an agent
-is `revealed`, for oracles.
+Labels exist in training only. Only `revealed` makes them visible to an agent, to oracles.
 """
 
 from __future__ import annotations
@@ -45,19 +44,20 @@ class Problem:
         return self.env.spec
 
     def at_test(self) -> Problem:
-        """The same without help that training may give."""
+        """Returns the problem without the help that training may give."""
         return replace(self, env=types.at_test(self.env), dense=False)
 
     def check(self, needs: Needs) -> None:
-        """Refuses an agent or a learner that needs what this problem has not.
+        """Refuses an agent or a learner with needs that this problem does not meet.
 
         Raises:
-          ValueError: one sentence that says what is missing.
+          ValueError: one sentence that names the missing part.
         """
         if needs.several_episodes and self.spec.episodes_per_task == 1:
             raise ValueError(
                 "this agent needs tasks of several episodes, and a task of this environment is one"
-                " single episode: sparse_navigation has several; belief and aux_head fit any"
+                " single episode: sparse_navigation has several, semicircle and cheetah_velocity as"
+                " many as env.episodes says; belief and aux_head fit any"
             )
         if needs.posterior and not isinstance(self.env, HasLikelihood):
             raise ValueError(
@@ -66,28 +66,28 @@ class Problem:
             )
 
     def seen(self, needs: Needs) -> Problem:
-        """As an agent with these needs sees it."""
+        """Returns the problem that an agent with these needs observes."""
         return self.revealed() if needs.revealed else self
 
     def revealed(self) -> Problem:
-        """With the label, as networks read it, at the end of each observation: for oracles, and
-        nothing else.
+        """Returns the problem with the label, as input of networks, at the end of each observation:
+        for oracles only.
 
         Raises:
-          ValueError: the label follows the history, so that no observation can hold it.
+          ValueError: the label depends on earlier steps, so that an observation cannot contain it.
         """
         if self.label.momentary is None:
-            raise ValueError("an oracle cannot be told what a trained expert would do")
+            raise ValueError("an oracle cannot observe the action of a trained expert")
         return replace(self, env=_Revealed(self), dense=False)
 
     def reveal(self, key: Key, obs: Array, state: State, task: Task) -> Array:
-        """`obs` with the label at its end."""
+        """Appends the label to `obs`."""
         assert self.label.momentary is not None
         h = self.label.momentary(key, obs, state, task)
         return jnp.concatenate([obs, heads.label_head(self.label.spec).embed(h, obs)])
 
     def posterior(self, num: int = 1000) -> Posterior:
-        """The exact posterior, on a grid of about `num` hypotheses where W is not finite.
+        """Returns the exact posterior, on a grid of about `num` hypotheses where W is not finite.
 
         Raises:
           ValueError: the environment has none.
@@ -95,8 +95,8 @@ class Problem:
         return posterior.make(self.env, num)
 
     def teacher(self, labels: bool, task: bool = False) -> Teacher | None:
-        """Produces, while training, the labels if somebody learns from them, the task if somebody
-        is told it, and the dense reward if there is one; None: nothing."""
+        """Returns the teacher of a training: `labels`: it produces labels; `task`: labels contain
+        the task; it provides the dense reward where the problem uses it. None: none of these."""
         if not (labels or task or self.dense):
             return None
         silent = Teacher(lambda carry, *_: (carry, ()))
@@ -105,21 +105,21 @@ class Problem:
             return teach
         env = self.env
         assert isinstance(env, HasDenseReward)
-        size = env.spec.obs_dim  # an oracle's observations go on with the label
+        size = env.spec.obs_dim  # an oracle's observations end with the label
         return teach._replace(reward=lambda next_obs, task: env.dense_reward(next_obs[:size], task))
 
     def privileged(self) -> Privileged:
-        """The hidden task as privileged critics read it."""
+        """Returns the hidden task as input of privileged critics."""
         return heads.privileged(self.env)
 
 
 def make(
     env: Env, label: str = "description", expert: Expert | None = None, *, dense: bool = False
 ) -> Problem:
-    """`env` with the label of that name.
+    """Returns the problem of `env` with the label of that name.
 
     Raises:
-      ValueError: an unknown label, or one that this environment or this expert cannot give.
+      ValueError: an unknown label, or one that this environment or this expert cannot provide.
     """
     return Problem(env, registry.find("labels", label).make(env, expert), dense)
 
@@ -133,8 +133,8 @@ class _Revealed:
     @property
     def spec(self) -> EnvSpec:
         spec = self.problem.spec
-        told = heads.label_head(self.problem.label.spec).embed_dim
-        return replace(spec, obs_dim=spec.obs_dim + told, obs_range=())
+        extra = heads.label_head(self.problem.label.spec).embed_dim
+        return replace(spec, obs_dim=spec.obs_dim + extra, obs_range=())
 
     def sample_task(self, key: Key) -> Task:
         return self.problem.env.sample_task(key)

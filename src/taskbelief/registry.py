@@ -1,7 +1,8 @@
-"""A name is a file name: `make("numpad")` finds `envs/numpad.py`.
+"""Components by name, which is the name of a file: `make("numpad")` finds `envs/numpad.py`.
 
-Every component's file has a `make`. Nothing is to be edited when one is added. Environments
-also come from outside the package: `register("mine", Mine)`, or "package.module:Class".
+Every component's file has a `make`. A new component is a new file, without further edits.
+Environments can also come from outside the package: by `register("mine", Mine)`, or as
+"package.module:Class".
 """
 
 from __future__ import annotations
@@ -23,33 +24,33 @@ from taskbelief.types import Env
 _registered: dict[str, Callable[..., Env]] = {}
 
 
-def names(room: str) -> tuple[str, ...]:
-    """The components of `room` ("envs", "agents", "learners", "labels"), sorted."""
-    package = importlib.import_module(f"taskbelief.{room}")
+def names(kind: str) -> tuple[str, ...]:
+    """Returns the sorted names of components; `kind`: "envs", "agents", "learners", "labels"."""
+    package = importlib.import_module(f"taskbelief.{kind}")
     modules = (info.name for info in pkgutil.iter_modules(package.__path__))
     return tuple(sorted(name for name in modules if not name.startswith("_")))
 
 
-def find(room: str, name: str) -> ModuleType:
-    """The module that defines component `name`.
+def find(kind: str, name: str) -> ModuleType:
+    """Returns the module that defines component `name`.
 
     Raises:
-      ValueError: there is none; the message lists the names and the nearest one.
+      ValueError: there is no such component; the message lists the names and the nearest one.
     """
-    if name not in names(room):
-        raise _unknown(room.removesuffix("s"), name, names(room))
-    return importlib.import_module(f"taskbelief.{room}.{name}")
+    if name not in names(kind):
+        raise _unknown(kind.removesuffix("s"), name, names(kind))
+    return importlib.import_module(f"taskbelief.{kind}.{name}")
 
 
-def lines(room: str) -> dict[str, str]:
-    """{name: the first line of its docstring} of the components of `room`; nothing is imported
-    for it but the room. Environments: those that were registered too."""
+def lines(kind: str) -> dict[str, str]:
+    """Returns {name: the first line of its docstring} of all components of a kind, including
+    registered environments. It does not import the components."""
     found = {}
-    for name in names(room):
-        spec = importlib.util.find_spec(f"taskbelief.{room}.{name}")
+    for name in names(kind):
+        spec = importlib.util.find_spec(f"taskbelief.{kind}.{name}")
         assert spec is not None and spec.origin is not None
         found[name] = ast.get_docstring(ast.parse(Path(spec.origin).read_text())) or ""
-    if room == "envs":
+    if kind == "envs":
         found |= {name: inspect.getdoc(made_by) or "" for name, made_by in _registered.items()}
     return {name: text.partition("\n")[0] for name, text in found.items()}
 
@@ -64,19 +65,19 @@ def _unknown(what: str, name: str, choices: tuple[str, ...]) -> ValueError:
 
 
 def environments() -> tuple[str, ...]:
-    """The names that `make` knows: the package's own, and those that were registered."""
+    """Returns the names that `make` accepts: the package's own and the registered ones."""
     return (*names("envs"), *sorted(_registered))
 
 
 def register(name: str, factory: Callable[..., Env]) -> None:
-    """Makes `name` an environment's name in this process.
+    """Registers an environment under `name`, in this process.
 
     Args:
       name: for `make`, `train` and the adapters. Registering it again replaces the factory.
       factory: (**settings) -> environment; usually its dataclass.
 
     Raises:
-      ValueError: the name is one of the package's own, or holds a colon.
+      ValueError: the name is one of the package's own, or contains a colon.
     """
     if name in names("envs") or ":" in name:
         raise ValueError(f"register {name!r}: must be a name of its own, without a colon")
@@ -84,11 +85,11 @@ def register(name: str, factory: Callable[..., Env]) -> None:
 
 
 def factory(name: str) -> Callable[..., Env]:
-    """What makes the environment `name`: a file's, a registered one, or "package.module:Class",
-    where an environment may stand for the class; its settings are then the defaults.
+    """Returns the factory of the environment `name`: of a file, a registered one, or
+    "package.module:Class"; if that is an environment, its settings are the defaults.
 
     Raises:
-      ValueError: there is none; the message says what was looked for.
+      ValueError: there is no such environment; the message gives the reason.
     """
     if name in _registered:
         return _registered[name]
@@ -105,7 +106,7 @@ def factory(name: str) -> Callable[..., Env]:
 
 
 def _again(env: Env) -> Callable[..., Env]:
-    """(**settings) -> `env` with these settings."""
+    """Returns the factory (**settings) -> `env` with these settings."""
 
     def make(**settings: Any) -> Env:
         return dataclasses.replace(env, **settings)  # type: ignore[type-var]
@@ -115,7 +116,7 @@ def _again(env: Env) -> Callable[..., Env]:
 
 
 def name_of(env: Env) -> str:
-    """The name that `make` knows `env` by."""
+    """Returns the name under which `make` finds `env`."""
     for name, made_by in _registered.items():
         if type(env) is made_by:
             return name
@@ -126,11 +127,11 @@ def name_of(env: Env) -> str:
 
 
 def make(env: str | Env, **settings: Any) -> Env:
-    """The environment of that name; `settings` are the fields of its dataclass. One that is made
-    already stays as it is.
+    """Returns the environment of that name, with the fields `settings` of its dataclass. An
+    instance is returned with these settings replaced.
 
     Raises:
-      ValueError: unknown name or setting, or a setting that makes no sense; the message
+      ValueError: an unknown name or setting, or an invalid setting; the message
         names the field, the value and what is allowed.
     """
     if not isinstance(env, str):

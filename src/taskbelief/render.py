@@ -1,8 +1,8 @@
-"""A state as a picture, and beside it what the exact posterior makes of the history.
+"""Pictures of a state, next to the learned belief and the exact posterior.
 
 Everything here returns pixels, [height, width, 3] uint8; files are written elsewhere.
-Matplotlib is imported when the first picture is drawn. An environment that this module does
-not know is drawn by name only: add a scene to `_SCENES`.
+Matplotlib is imported when the first picture is drawn. An environment without
+a scene in `_SCENES` is represented by its name; beliefs about its labels are drawn anyway.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from taskbelief.envs.noisy_target import NoisyTarget
 from taskbelief.envs.numpad import Numpad
 from taskbelief.envs.semicircle import Semicircle
 from taskbelief.envs.sparse_navigation import SparseNavigation
-from taskbelief.posterior import Belief
-from taskbelief.types import Env, State, Task
+from taskbelief.posterior import Belief, Weights
+from taskbelief.types import Categories, Env, LabelSpec, Reals, State, Task
 
 _INK, _FAINT, _FLOOR = "#1f2933", "#c9d2da", "#f4f6f8"
 _BALL, _TRUTH, _LIT, _BELIEF = "#1769aa", "#d1495b", "#f2b134", "#2a9d8f"
@@ -35,6 +35,25 @@ class History(NamedTuple):
     rewards: np.ndarray  # [t]
 
 
+class LabelBelief(NamedTuple):
+    """A belief about a label, as NumPy arrays; over time with a leading axis in all of them."""
+
+    mean: np.ndarray  # E[h]; of categories the probabilities, [places, classes]
+    low: np.ndarray | None = None  # the central 90 % of each number: from here
+    high: np.ndarray | None = None  # to here
+    log_probs: np.ndarray | None = None  # [K]: of the hypotheses of the exact posterior
+
+
+class Views(NamedTuple):
+    """Beliefs about the label that an agent has learnt."""
+
+    label: str  # its name
+    spec: LabelSpec
+    learned: LabelBelief
+    exact: LabelBelief | None = None  # None: it is not known for this label
+    truth: np.ndarray | None = None  # the true label; None: it is not known
+
+
 def picture(
     env: Env,
     task: Task,
@@ -44,34 +63,44 @@ def picture(
     belief: Belief | None = None,
     labels: np.ndarray | None = None,
     title: str = "",
+    views: Views | None = None,
 ) -> np.ndarray:
-    """The last of `states` and the way to it; with a belief, that beside it.
+    """Draws the last of `states` and the path to it, next to beliefs.
 
     Args:
       env: the environment.
       task: the true task, drawn in red.
-      states: [t + 1, ...], from the first of the meta-episode to now.
+      states: [t + 1, ...], from the first of the meta-episode to the current one.
       rewards: [t].
       actions: [t, ...], where known (the bandit's pulls are drawn from them).
-      belief: of an exact posterior (`posterior.make(env)`), now.
+      belief: the current one of an exact posterior (`posterior.make(env)`).
       labels: the posterior's `labels`.
-      title: stands above the picture.
+      title: text above the picture.
+      views: a learned belief, drawn between state and posterior.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     states, task, belief = jax.tree.map(np.asarray, (states, task, belief))
     history = History(states, actions, np.asarray(rewards))
-    figure = Figure(figsize=_INCHES, dpi=_DPI, facecolor="white")
+    columns = 2 if views is None or belief is None else 3
+    width, height = _INCHES
+    figure = Figure(figsize=(width * columns / 2, height), dpi=_DPI, facecolor="white")
     canvas = FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
-        2, 2, height_ratios=(9, 2), left=0.05, right=0.97, top=0.87, bottom=0.1, hspace=0.28
+        2, columns, height_ratios=(9, 2), left=0.04, right=0.98, top=0.86, bottom=0.1, hspace=0.3
     )
-    figure.suptitle(title, x=0.05, ha="left", fontsize=12, color=_INK)
+    figure.suptitle(title, x=0.04, ha="left", fontsize=12, color=_INK)
     arena, believe = _SCENES.get(type(env), (_draw_nothing, _believe_nothing))
     arena(_panel(figure.add_subplot(grid[0, 0]), "the task (red: hidden)"), env, task, history)
+    if views is not None:
+        _draw_learned(figure, grid[0, 1], env, task, labels, views)
     if belief is not None:
-        believe(figure, grid[0, 1], env, task, belief, labels)
+        place = grid[0, columns - 1]
+        if views is not None and views.exact is not None and isinstance(views.spec, Categories):
+            _draw_classes(figure, place, env, f"{_EXACT}: {views.label}", views.exact, views)
+        else:
+            believe(figure, place, env, task, belief, labels, _EXACT)
     _draw_rewards(figure.add_subplot(grid[1, :]), env, history.rewards)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -85,11 +114,16 @@ def still(
     rewards: np.ndarray,
     beliefs: Belief | None = None,
     labels: np.ndarray | None = None,
+    views: Views | None = None,
     *,
     title: str = "",
     step: int,
 ) -> np.ndarray:
-    """The picture after `step` steps of a whole history: states and beliefs [T + 1, ...]."""
+    """Draws the picture after `step` steps of a whole history: states and beliefs [T + 1, ...]."""
+    now = None
+    if views is not None:
+        learned, exact, truth = jax.tree.map(lambda leaf: leaf[step], views[2:])
+        now = Views(views.label, views.spec, learned, exact, truth)
     return picture(
         env,
         task,
@@ -99,11 +133,12 @@ def still(
         jax.tree.map(lambda leaf: leaf[step], beliefs),
         labels,
         f"{title}   step {step} of {len(rewards)}, return {float(np.sum(rewards[:step])):.1f}",
+        now,
     )
 
 
 def film(*whole: Any, title: str = "", every: int = 1) -> Iterator[np.ndarray]:
-    """Stills (`whole` as there) of each `every`-th step and of the last."""
+    """Yields the stills of each `every`-th step and of the last; `whole`: arguments of `still`."""
     steps = len(whole[4])
     for step in sorted({*range(0, steps + 1, every), steps}):
         yield still(*whole, title=title, step=step)
@@ -140,7 +175,7 @@ def _floor(axes: Any, wall: float) -> None:
 
 
 def _trail(axes: Any, positions: np.ndarray, jump: float = np.inf) -> None:
-    """The way to the last of `positions`, [t + 1, 2], fading; broken where it jumps."""
+    """Draws the path to the last of `positions`, [t + 1, 2], fading, with gaps at jumps."""
     from matplotlib.collections import LineCollection
 
     pieces = np.stack([positions[:-1], positions[1:]], axis=1)
@@ -154,9 +189,71 @@ def _trail(axes: Any, positions: np.ndarray, jump: float = np.inf) -> None:
     axes.plot(*positions[-1], "o", color=_BALL, markersize=9, markeredgecolor="white", zorder=5)
 
 
-def _entropy(log_probs: np.ndarray) -> str:
+_EXACT, _LEARNED = "exact posterior", "learned belief"
+
+
+def _entropy(whose: str, log_probs: np.ndarray) -> str:
     entropy: float = -np.sum(np.exp(log_probs) * log_probs)
-    return f"exact posterior, as good as {np.exp(entropy):.0f} equal hypotheses"
+    return f"{whose}, as good as {np.exp(entropy):.0f} equal hypotheses"
+
+
+# ---- learned beliefs --------------------------------------------------------------
+
+
+def _draw_learned(
+    figure: Any, cell: Any, env: Env, task: Any, labels: np.ndarray | None, views: Views
+) -> None:
+    """Draws the learned belief like the exact posterior where possible; otherwise by family."""
+    name, learned = f"{_LEARNED}: {views.label}", views.learned
+    if isinstance(views.spec, Categories):
+        _draw_classes(figure, cell, env, name, learned, views)
+    elif learned.log_probs is not None:
+        _, believe = _SCENES.get(type(env), (_draw_nothing, _believe_nothing))
+        believe(figure, cell, env, task, Weights(learned.log_probs, ()), labels, name)
+    else:
+        _draw_numbers(figure, cell, name, views)
+
+
+def _draw_classes(
+    figure: Any, cell: Any, env: Env, name: str, believed: LabelBelief, views: Views
+) -> None:
+    """Draws probabilities of classes, [places, classes]: as pad floors on numpad, else as bars."""
+    probs, truth = believed.mean, views.truth
+    assert isinstance(views.spec, Categories)
+    if isinstance(env, Numpad) and probs.shape[1] == env.size**2:
+        _draw_floors(figure, cell, env, name, probs, truth)
+        return
+    grid = cell.subgridspec(len(probs), 1)
+    both = [probs] if views.exact is None else [views.learned.mean, views.exact.mean]
+    most = max(0.2, 1.1 * max(float(np.max(one)) for one in both))  # the same for both
+    for place, row in enumerate(probs):
+        axes = figure.add_subplot(grid[place, 0])
+        _panel(axes, name if place == 0 else "")
+        axes.bar(np.arange(len(row)), row, color=_BELIEF)
+        if truth is not None:
+            axes.plot(truth[place], -0.04 * most, "^", color=_TRUTH, clip_on=False, markersize=7)
+        axes.set_ylim(0, most)
+        axes.set_xlim(-0.7, len(row) - 0.3)
+        axes.locator_params(axis="x", integer=True)
+
+
+def _draw_numbers(figure: Any, cell: Any, name: str, views: Views) -> None:
+    """Draws mean and central 90 % of each number of a label."""
+    axes = _panel(figure.add_subplot(cell), f"{name} (mean and central 90 %)")
+    mean, low, high, _ = views.learned
+    assert low is not None and high is not None
+    numbers = np.arange(len(mean))
+    axes.bar(numbers, high - low, 0.7, bottom=low, color=_BELIEF, alpha=0.45)
+    axes.plot(numbers, mean, "_", color=_INK, markersize=9)
+    if views.truth is not None:
+        axes.plot(numbers, views.truth, "o", color=_TRUTH, markersize=4)
+    if isinstance(views.spec, Reals):
+        centre, scale = np.array(views.spec.centre), np.array(views.spec.scale)
+        axes.set_ylim(np.min(centre - 3 * scale), np.max(centre + 3 * scale))
+    else:
+        axes.set_ylim(0, 1.12)
+    axes.set_xlim(-1, len(mean))
+    axes.set_xticks([])
 
 
 # ---- numpad -----------------------------------------------------------------------
@@ -189,16 +286,27 @@ def _draw_numpad(axes: Any, env: Numpad, task: Any, history: History) -> None:
 
 
 def _believe_numpad(
-    figure: Any, cell: Any, env: Numpad, task: Any, belief: Any, labels: np.ndarray
+    figure: Any, cell: Any, env: Numpad, task: Any, belief: Any, labels: np.ndarray, whose: str
 ) -> None:
-    """One small pad floor for each place of the sequence."""
+    """Draws the probability of each pad, for each place of the sequence."""
     mass = np.exp(belief.log_probs)
-    columns = int(np.ceil(np.sqrt(env.length)))
-    grid = cell.subgridspec(int(np.ceil(env.length / columns)), columns, wspace=0.1, hspace=0.3)
-    for place in range(env.length):
-        marginal = np.bincount(labels[:, place], mass, minlength=env.size**2)
+    probs = [
+        np.bincount(labels[:, place], mass, minlength=env.size**2) for place in range(env.length)
+    ]
+    equal = np.exp(-np.sum(mass * belief.log_probs))
+    name = f"{whose}, as good as {equal:.0f} equal sequences of {len(mass)}"
+    _draw_floors(figure, cell, env, name, np.stack(probs), task.sequence)
+
+
+def _draw_floors(
+    figure: Any, cell: Any, env: Numpad, name: str, probs: np.ndarray, truth: np.ndarray | None
+) -> None:
+    """Draws a small pad floor for each of `probs`, [places, pads], with the true pads framed."""
+    columns = int(np.ceil(np.sqrt(len(probs))))
+    grid = cell.subgridspec(int(np.ceil(len(probs) / columns)), columns, wspace=0.1, hspace=0.3)
+    for place, marginal in enumerate(probs):
         axes = figure.add_subplot(grid[place // columns, place % columns])
-        _panel(axes, f"press {place + 1}")
+        _panel(axes, f"press {place + 1}" if len(probs) > 1 else name)
         _floor(axes, env.size / 2)
         wall = env.size / 2
         axes.imshow(
@@ -209,20 +317,13 @@ def _believe_numpad(
             vmin=0,
             vmax=1,
         )
-        pad = int(task.sequence[place])
-        x, y = pad % env.size - wall, pad // env.size - wall
-        axes.plot(
-            [x, x + 1, x + 1, x, x], [y, y, y + 1, y + 1, y], color=_TRUTH, linewidth=1.5, zorder=5
-        )
-    equal = np.exp(-np.sum(mass * belief.log_probs))
-    figure.text(
-        0.97,
-        0.925,
-        f"exact posterior, as good as {equal:.0f} equal sequences of {len(mass)}",
-        ha="right",
-        fontsize=9,
-        color=_INK,
-    )
+        if truth is not None:
+            x, y = truth[place] % env.size - wall, truth[place] // env.size - wall
+            across, up = [x, x + 1, x + 1, x, x], [y, y, y + 1, y + 1, y]
+            axes.plot(across, up, color=_TRUTH, linewidth=1.5, zorder=5)
+    if len(probs) > 1:
+        box = cell.get_position(figure)
+        figure.text(box.x0, box.y1 + 0.05, name, fontsize=9, color=_INK)
 
 
 # ---- places on a semicircle -------------------------------------------------------
@@ -236,18 +337,20 @@ def _draw_places(axes: Any, env: Any, task: Any, history: History) -> None:
         wall, jump = env.arena, 0.3
     elif isinstance(env, SparseNavigation):
         target, reach, wall, jump = task.goal, env.goal_radius, 1.5, 0.3
-    else:  # within this distance of a noisy target the coin is fair
+    else:  # within this distance of a noisy target the probability is 0.5
         target, reach, wall, jump = task.target, 1 / env.radius, env.arena, np.inf
     _floor(axes, wall)
     axes.set_ylim(-0.45 * wall, 1.05 * wall)
     angle = np.linspace(0, np.pi, 100)
     axes.plot(np.cos(angle), np.sin(angle), color=_FAINT, linewidth=1, linestyle="--")
-    paid = len(history.rewards) > 0 and history.rewards[-1] > 0
+    rewarded = len(history.rewards) > 0 and history.rewards[-1] > 0
     axes.add_patch(
-        Circle(target, reach, facecolor=_LIT if paid else "none", edgecolor=_TRUTH, linewidth=1.5)
+        Circle(
+            target, reach, facecolor=_LIT if rewarded else "none", edgecolor=_TRUTH, linewidth=1.5
+        )
     )
     positions = history.states.position
-    if isinstance(env, NoisyTarget):  # where it was paid
+    if isinstance(env, NoisyTarget):  # positions of rewards
         where = positions[1:][history.rewards > 0]
         axes.plot(where[:, 0], where[:, 1], "o", color=_LIT, markersize=4, zorder=4)
     _trail(axes, positions, jump)
@@ -260,10 +363,10 @@ def _draw_places(axes: Any, env: Any, task: Any, history: History) -> None:
 
 
 def _believe_places(
-    figure: Any, cell: Any, env: Any, task: Any, belief: Any, labels: np.ndarray
+    figure: Any, cell: Any, env: Any, task: Any, belief: Any, labels: np.ndarray, whose: str
 ) -> None:
-    """A ridge over the semicircle, as high as the hypothesis is probable."""
-    axes = _panel(figure.add_subplot(cell), _entropy(belief.log_probs))
+    """Draws a ridge over the semicircle, whose height is the probability of each hypothesis."""
+    axes = _panel(figure.add_subplot(cell), _entropy(whose, belief.log_probs))
     if isinstance(env, Semicircle):
         angle, truth = labels[:, 0], float(task.angle)
     else:
@@ -311,12 +414,12 @@ def _draw_bandit(axes: Any, env: Bandit, task: Any, history: History) -> None:
 
 
 def _believe_bandit(
-    figure: Any, cell: Any, env: Bandit, task: Any, belief: Any, labels: None
+    figure: Any, cell: Any, env: Bandit, task: Any, belief: Any, labels: Any, whose: str
 ) -> None:
-    """The Beta distribution of each arm: mean and the central 90 %."""
+    """Draws the Beta distribution of each arm: its mean and its central 90 %."""
     from scipy import stats
 
-    axes = _panel(figure.add_subplot(cell), "exact posterior: mean and central 90 % of each arm")
+    axes = _panel(figure.add_subplot(cell), f"{whose}: mean and central 90 % of each arm")
     beta = stats.beta(1 + belief.wins, 1 + belief.losses)
     arms, low, high = np.arange(env.arms), beta.ppf(0.05), beta.ppf(0.95)
     axes.bar(arms, high - low, 0.7, bottom=low, color=_BELIEF, alpha=0.45)
@@ -361,7 +464,7 @@ def _draw_cheetah(axes: Any, env: CheetahVelocity, task: Any, history: History) 
 
 
 def _outline(backend: str, pose: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Both ends of each capsule of the body, [n, 2, 3], and their radii, [n], metres."""
+    """Returns both ends of each capsule of the body, [n, 2, 3], and their radii, [n], metres."""
     from brax import envs
 
     body: Any = envs.get_environment("halfcheetah", backend=backend)
@@ -377,16 +480,22 @@ def _outline(backend: str, pose: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rotate(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """`vector` [..., 3] turned by a unit quaternion [..., 4], real part first."""
+    """Rotates `vector` [..., 3] by a unit quaternion [..., 4], real part first."""
     real, axis = quaternion[..., :1], quaternion[..., 1:]
     across = 2 * np.cross(axis, vector)
     return vector + real * across + np.cross(axis, across)
 
 
 def _believe_cheetah(
-    figure: Any, cell: Any, env: CheetahVelocity, task: Any, belief: Any, labels: np.ndarray
+    figure: Any,
+    cell: Any,
+    env: CheetahVelocity,
+    task: Any,
+    belief: Any,
+    labels: np.ndarray,
+    whose: str,
 ) -> None:
-    axes = _panel(figure.add_subplot(cell), _entropy(belief.log_probs))
+    axes = _panel(figure.add_subplot(cell), _entropy(whose, belief.log_probs))
     mass = np.exp(belief.log_probs)
     axes.fill_between(labels[:, 0], mass / mass.max(), color=_BELIEF, step="mid")
     axes.axvline(float(task.speed), color=_TRUTH, linewidth=1.5)

@@ -1,8 +1,8 @@
-"""Whole meta-episodes on the device: rings of rows, sampled uniformly.
+"""Replay of whole meta-episodes on the device: rings of rows, sampled uniformly.
 
-A row is one meta-episode, so that every unroll starts from the zero carry. A replay is one ring,
-or several of equal size that share what comes in and give equal shares to each sample, so
-that each can live, and be read, on a device of its own.
+A row is one meta-episode, so that every unroll starts from the zero carry. A replay consists of
+one ring, or of several of equal size. Each ring receives an equal part of every batch and provides
+an equal part of every sample, so that it can be stored and read on a device of its own.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from taskbelief.types import Array, Key, ReplayKind, Trajectory
 
 
 class Replay(NamedTuple):
-    rows: Trajectory  # [rings, capacity of each, T (+ 1), ...]: a meta-episode lies together
-    next: Array  # [] int32: where the next row of each ring goes
-    size: Array  # [] int32: rows filled in each ring
+    rows: Trajectory  # [rings, capacity of each, T (+ 1), ...]: a meta-episode is contiguous
+    next: Array  # [] int32: index of the next row to write in each ring
+    size: Array  # [] int32: number of rows in use in each ring
 
 
 def init(capacity: int, example: Trajectory, rings: int = 1) -> Replay:
-    """`rings` empty rings of `capacity` rows together; `example` gives shapes and types,
-    [T (+ 1), B, ...]."""
+    """Returns `rings` empty rings of `capacity` rows in total; `example`, [T (+ 1), B, ...], gives
+    shapes and types."""
     each = _divide(capacity, rings, "replay")
     rows = jax.tree.map(
         lambda leaf: jnp.zeros((rings, each, leaf.shape[0], *leaf.shape[2:]), leaf.dtype), example
@@ -51,8 +51,8 @@ def add(replay: Replay, batch: Trajectory) -> Replay:
 
 
 def sample(replay: Replay, key: Key, num: int) -> Trajectory:
-    """`num` rows with replacement, time-major [T (+ 1), num, ...]: equal parts of each ring, in
-    the order of rings."""
+    """Draws `num` rows with replacement, time-major [T (+ 1), num, ...]: an equal part from each
+    ring, in the order of rings."""
     rings = replay.rows.reward.shape[0]
     each = _divide(num, rings, "a sample")
     index = jax.random.randint(key, (rings, each), 0, replay.size)

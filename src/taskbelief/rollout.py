@@ -1,7 +1,7 @@
-"""Meta-episodes: whole tasks played from the zero carry, side by side, in one scan.
+"""Rollouts: meta-episodes from the zero carry, in parallel, in one scan.
 
-The loop holds the task. Within a meta-episode the state is reset whenever an episode ends,
-by itself or out of time; the task and the agent's carry go on.
+The loop holds the task. Within a meta-episode the state is reset whenever an episode ends, by
+termination or because time runs out; the task and the agent's carry continue.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Act = Callable[[Carry, AgentInput, Key], tuple[Carry, Array, Array]]
 
 
 class Scripted(NamedTuple):
-    """A reference policy, unbatched; may look at state and task (the expert does)."""
+    """A reference policy, unbatched. It may depend on state and task (the expert does)."""
 
     init: Callable[[Array], Any]  # (first observation) -> carry
     act: Callable[[Any, Key, State, Task], Array]  # (carry, key, state, task) -> action
@@ -44,17 +44,17 @@ class Scripted(NamedTuple):
 
 
 def batch_size(tasks: Task) -> int:
-    """B of a batch of tasks."""
+    """Returns B of a batch of tasks."""
     return jax.tree.leaves(tasks)[0].shape[0]
 
 
 def take(tasks: Task, index: Array) -> Task:
-    """The tasks at `index`, [B]."""
+    """Returns the tasks at `index`, [B]."""
     return jax.tree.map(lambda leaf: leaf[index], tasks)
 
 
 def no_action(spec: EnvSpec, batch: int) -> Array:
-    """What stands for the previous action before the first: zeros, [B, num] or [B]."""
+    """Returns the placeholder of the previous action at the first step: zeros, [B, num] or [B]."""
     if isinstance(spec.action, Continuous):
         return jnp.zeros((batch, spec.action.num))
     return jnp.zeros(batch, jnp.int32)
@@ -66,15 +66,15 @@ Select = Callable[[Any, AgentInput, State, Key], tuple[Any, Array, Array]]
 
 class _Loop(NamedTuple):
     carry: Any
-    taught: Any  # the teacher's carry
+    label_carry: Any
     state: State  # [B, ...]
     inputs: AgentInput  # [1, B, ...]
 
 
 class _Keys(NamedTuple):
-    """What a step is given."""
+    """Inputs of one step of the loop."""
 
-    step: Array  # [] int32: which one of the meta-episode
+    step: Array  # [] int32: its number in the meta-episode
     act: Key
     env: Key  # [B]
     again: Key  # for resets
@@ -89,7 +89,7 @@ def _begin(
     teach: Teacher | None,
     start: Callable[[Array], Any] | None = None,
 ) -> tuple[_Loop, _Keys]:
-    """The loop before its first step, and what its steps are given, [T, ...]."""
+    """Returns the loop before its first step, and the inputs of its steps, [T, ...]."""
     spec, batch = env.spec, batch_size(tasks)
     resets = spec.episodes_per_task > 1 or spec.terminates
     reset_key, act_key, scan_key = jax.random.split(key, 3)
@@ -105,11 +105,11 @@ def _begin(
     )
     if start is not None:
         carry = jax.vmap(start)(obs)
-    taught = () if teach is None else jax.vmap(teach.init)(obs)
-    loop = _Loop(carry, taught, state, _add_time(first))
+    label_carry = () if teach is None else jax.vmap(teach.init)(obs)
+    loop = _Loop(carry, label_carry, state, _add_time(first))
     steps = jnp.arange(spec.task_steps)
     act_keys = jax.random.split(act_key, spec.task_steps)
-    # all keys before the loop: making one takes as many operations as making thousands
+    # All keys are made before the loop: one takes as many operations as thousands.
     keys = jax.vmap(lambda key: jax.random.split(key, 3))(jax.random.split(scan_key, len(steps)))
     step_keys, label_keys = (
         jax.vmap(lambda key: jax.random.split(key, batch))(keys[:, place]) for place in (0, 2)
@@ -126,14 +126,14 @@ def _advance(
     teach: Teacher | None,
     observe: Callable[..., Any] | None = None,
 ) -> tuple[_Loop, Any]:
-    """One step of B meta-episodes: (the loop after it, what is recorded of it)."""
+    """Runs one step of B meta-episodes; returns (the loop after it, its record)."""
     spec, batch = env.spec, batch_size(tasks)
     resets = spec.episodes_per_task > 1 or spec.terminates
     carry, action, log_prob = select(loop.carry, loop.inputs, loop.state, keys.act)
-    taught, h = loop.taught, ()
+    label_carry, h = loop.label_carry, ()
     if teach is not None:
         seen = jax.tree.map(lambda leaf: leaf[0], loop.inputs)
-        taught, h = jax.vmap(teach.label)(taught, keys.label, seen, loop.state, tasks)
+        label_carry, h = jax.vmap(teach.label)(label_carry, keys.label, seen, loop.state, tasks)
     obs, state, reward, terminated = jax.vmap(env.step)(keys.env, loop.state, action, tasks)
     dense = None
     if teach is not None and teach.reward is not None:
@@ -141,12 +141,12 @@ def _advance(
     if observe is not None:
         carry = observe(carry, loop.inputs.obs[0], action, reward, obs)
     if teach is not None:
-        taught = jax.vmap(teach.observe)(taught, loop.inputs.obs[0], action, reward, obs)
+        label_carry = jax.vmap(teach.observe)(label_carry, loop.inputs.obs[0], action, reward, obs)
 
     elapsed = loop.inputs.elapsed[0] + 1
     task_end = keys.step == spec.task_steps - 1
     out_of_time = (elapsed == spec.episode_steps) | task_end
-    # After the last step nothing is reset: the bootstrap input is what came next.
+    # No reset after the last step: the bootstrap input is the observation that follows it.
     again = (terminated | out_of_time) & ~task_end
 
     def reset(fresh_and_old: tuple) -> tuple:
@@ -155,8 +155,8 @@ def _advance(
             lambda new, old: jnp.where(_expand(again, new), new, old), fresh, fresh_and_old
         )
 
-    # no environment of ours resets often: skip the work where none does. Where the clock alone
-    # says so, meta-episodes on several devices need not ask each other.
+    # Resets are rare, and skipped where no meta-episode needs one. Where they follow from the clock
+    # alone, the condition needs no communication between devices.
     by_clock = (keys.step + 1) % spec.episode_steps == 0
     any_again = jnp.any(again) if spec.terminates else by_clock & ~task_end
     reached = obs if resets else None
@@ -173,11 +173,12 @@ def _advance(
         jnp.broadcast_to(task_end, (batch,)),
         Label(h, dense, tasks if teach is not None and teach.task else None),
     )
-    return _Loop(carry, taught, state, _add_time(inputs)), record
+    return _Loop(carry, label_carry, state, _add_time(inputs)), record
 
 
 def _recorded(loop: _Loop, record: Any) -> Trajectory:
-    """`loop` as it is after the last step, `record` [T, ...] of each."""
+    """Returns the trajectory, from the `loop` after the last step and the `record` of all, [T,
+    ...]."""
     inputs, action, log_prob, reward, terminated, episode_end, task_end, label = record
     inputs = jax.tree.map(
         lambda seen, last: jnp.concatenate([seen[:, 0], last]), inputs, loop.inputs
@@ -195,7 +196,7 @@ def _play(
     start: Callable[[Array], Any] | None = None,
     observe: Callable[..., Any] | None = None,
 ) -> Trajectory:
-    """The one loop. `select` sees the state, so only this module's wrappers may give it."""
+    """Runs the loop. `select` sees the state, so only the functions of this module provide it."""
     loop, keys = _begin(env, tasks, key, carry, teach, start)
     return _recorded(
         *jax.lax.scan(
@@ -218,9 +219,9 @@ def collect(
       env: the environment.
       tasks: [B, ...], one for each meta-episode.
       key: consumed.
-      act: the agent with its parameters; sees `AgentInput` and nothing else.
+      act: the agent with its parameters; it sees `AgentInput` only.
       carry: the zero carry, [B, ...].
-      teach: labels each step, for the trajectory alone; None: labels are empty.
+      teach: produces the labels of the trajectory; None: labels are empty.
     """
 
     def select(carry: Carry, inputs: AgentInput, state: State, key: Key):
@@ -232,7 +233,7 @@ def collect(
 
 @functools.lru_cache(maxsize=16)
 def _from_python(env: Env) -> tuple[Callable, Callable]:
-    """(begin, advance), compiled: the same loop, a step at a time."""
+    """Returns (begin, advance), compiled: the same loop, one step at a time."""
 
     def begin(tasks: Task, key: Key) -> tuple[_Loop, _Keys]:
         return _begin(env, tasks, key, (), None)
@@ -247,11 +248,11 @@ def _from_python(env: Env) -> tuple[Callable, Callable]:
 def collect_from_python(
     env: Env, tasks: Task, key: Key, act: Callable[[Any, AgentInput, Key], Any], carry: Any
 ) -> Trajectory:
-    """As `collect`, of the same chance, for an `act` that JAX cannot compile.
+    """Plays like `collect`, with the same random numbers, for an `act` that JAX cannot compile.
 
     Args:
       act: (carry, inputs [1, B, ...] as NumPy arrays, key) -> (carry, action [B, ...], log_prob).
-      carry: whatever `act` is to be given first.
+      carry: the first carry of `act`.
     """
     begin, advance = _from_python(env)
     loop, keys = begin(tasks, key)
@@ -276,7 +277,7 @@ def collect_scripted(env: Env, tasks: Task, key: Key, policy: Scripted) -> Traje
 
 
 def memoryless(act: Callable[[Key, State, Task], Array]) -> Scripted:
-    """A reference policy that forgets: (key, state, task) -> action."""
+    """Returns a reference policy without a carry, from (key, state, task) -> action."""
     return Scripted(
         init=lambda obs: (),
         act=lambda carry, key, state, task: act(key, state, task),
@@ -285,7 +286,7 @@ def memoryless(act: Callable[[Key, State, Task], Array]) -> Scripted:
 
 
 def uniform_random(spec: EnvSpec) -> Scripted:
-    """Uniform over the action space: score 0."""
+    """Returns the policy that is uniform over the action space: score 0."""
     num = spec.action.num
     if isinstance(spec.action, Continuous):
         return memoryless(lambda key, *_: jax.random.uniform(key, (num,), minval=-1, maxval=1))
@@ -293,10 +294,10 @@ def uniform_random(spec: EnvSpec) -> Scripted:
 
 
 def expert(env: Env) -> Scripted:
-    """Knows the task: score 1.
+    """Returns the scripted expert, which knows the task: score 1.
 
     Raises:
-      ValueError: nobody has scripted one.
+      ValueError: the environment has no scripted expert.
     """
     if not isinstance(env, HasExpert):
         raise ValueError(f"{type(env).__name__} has no scripted expert (see types.HasExpert)")
@@ -308,5 +309,5 @@ def _add_time(inputs: AgentInput) -> AgentInput:
 
 
 def _expand(mask: Array, like: Array) -> Array:
-    """`mask` [B] with axes of length 1 added, to broadcast against `like` [B, ...]."""
+    """Adds axes of length 1 to `mask` [B], so that it broadcasts against `like` [B, ...]."""
     return mask.reshape(mask.shape + (1,) * (like.ndim - 1))

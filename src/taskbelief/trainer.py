@@ -54,8 +54,8 @@ class Trainer(NamedTuple):
     sizes: training.Config
     init: Callable[[Key], TrainState]
     step: Callable[[TrainState], tuple[TrainState, Metrics]]  # one iteration
-    collect: Callable[[Params, Key], Trajectory]  # what an iteration plays
-    # a meta-episode on each of K tasks, as at test, with deterministic actions
+    collect: Callable[[Params, Key], Trajectory]  # the meta-episodes of one iteration
+    # plays a meta-episode on each of K tasks, as at test, with deterministic actions
     play: Callable[[Params, Task, Key], Trajectory]
     evaluate: Callable[[Params, Task, Key], Evaluation]  # likewise
     # (params, K tasks, key) -> how often beliefs are right, likewise; None: there are none
@@ -71,13 +71,13 @@ def make(
     sizes: training.Config,
     mesh: Mesh | None = None,
 ) -> Trainer:
-    """Trains `learner` on the training tasks of `problem`, and says how good it is.
+    """Returns functions that train `learner` on the training tasks of `problem` and evaluate it.
 
     Args:
-      problem: an environment with a label; agents that are told the label see it revealed.
+      problem: an environment with a label; agents that observe the label get the revealed problem.
       agent, learner: made for `problem`.
       sizes: of an iteration.
-      mesh: the devices that share the work; None: the default device does it all.
+      mesh: the devices among which work is divided; None: the default device alone.
 
     Raises:
       ValueError: parts that do not fit together, in one sentence.
@@ -114,16 +114,17 @@ def make(
 
 
 class Length(NamedTuple):
-    """How long training is, in iterations."""
+    """Length of training."""
 
     iterations: int
     warmup_steps: int  # agent steps before the first iteration
-    iteration_steps: int  # agent steps in each
-    updates: int  # of the learner, all together
+    iteration_steps: int  # agent steps in each iteration
+    updates: int  # of the learner, in total
 
 
 def length(problem: Problem, needs: Needs, sizes: training.Config, steps: int) -> Length:
-    """Of about `steps` agent steps (rounded up to whole iterations) by a learner with `needs`."""
+    """Returns the length of training for `steps` agent steps, rounded up to whole iterations, with
+    a learner that has these `needs`."""
     iteration_steps = sizes.envs * problem.spec.task_steps
     warmup_steps = 0 if needs.on_policy else sizes.warmup * iteration_steps
     iterations = max(1, -(-(steps - warmup_steps) // iteration_steps))
@@ -132,14 +133,14 @@ def length(problem: Problem, needs: Needs, sizes: training.Config, steps: int) -
 
 
 def expert(trained: Trainer, params: Params) -> Expert:
-    """A trained oracle as a teacher of others.
+    """Returns a trained oracle as an expert, from which other agents learn.
 
     Raises:
       ValueError: the agent is no oracle.
     """
     problem, agent = trained.problem, trained.agent
     if not agent.needs.revealed:
-        raise ValueError("an expert has to be an oracle: an agent that is told the label")
+        raise ValueError("an expert has to be an oracle: an agent that observes the label")
 
     def act(
         carry: Carry, key: Key, inputs: AgentInput, state: State, task: Task

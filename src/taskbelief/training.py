@@ -1,6 +1,6 @@
-"""The one compiled step: collect meta-episodes, remember them, learn.
+"""The compiled training step: collects meta-episodes, stores them in the replay, updates.
 
-An on-policy learner gets what was just played, once, and nothing is remembered.
+An on-policy learner uses the meta-episodes of the current policy once; there is no replay.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ class Config:
     batch: int = 4
     """meta-episodes per update (off-policy learners)"""
     replay_rows: int = 4096
-    """meta-episodes kept (a multiple of `envs`)"""
+    """capacity of the replay, in meta-episodes (a multiple of `envs`)"""
     warmup: int = 4
-    """iterations' worth of meta-episodes collected before the first update"""
+    """iterations of collection before the first update"""
     shards: int = 1
-    """equal parts of what is collected, kept and learnt from in an update, each of which can live
-    on a device of its own; the numbers depend on the parts, not on the devices"""
+    """number of equal parts into which collection, replay and batches are divided, each of which
+    can be on a device of its own; results depend on the parts, not on the devices"""
 
 
 class TrainState(NamedTuple):
-    """Everything that the future depends on."""
+    """The whole state of training."""
 
-    learner: Any  # the learner's own state, with `params`
+    learner: Any  # the learner's state, with `params`
     replay: Any  # the learner's replay; None: it is on-policy
     key: Key
     iteration: Array  # [] int32
@@ -46,7 +46,7 @@ class TrainState(NamedTuple):
 class Train(NamedTuple):
     init: Any  # (key) -> TrainState
     step: Any  # (TrainState) -> (TrainState, metrics): one iteration
-    collect: Any  # (params, key) -> Trajectory: what an iteration plays
+    collect: Any  # (params, key) -> Trajectory: the meta-episodes of one iteration
 
 
 def make(
@@ -57,13 +57,13 @@ def make(
     config: Config,
     mesh: Mesh | None = None,
 ) -> Train:
-    """Pure functions that train `learner` on the training tasks of `env`.
+    """Returns pure functions that train `learner` on the training tasks of `env`.
 
     One iteration plays `config.envs` meta-episodes on tasks drawn from the training set (or on
     those whose turn it is, where the learner's replay says so) and makes `config.updates` updates
-    from replay. Metrics are means over the iteration. `teach` None: nobody learns from labels, and
-    there are none. `mesh`: the devices that share the work, whose number divides `config.shards`;
-    None: the default device does it all.
+    from replay. Metrics are means over the iteration. `teach` None: there are
+    no labels. `mesh`: the devices among which work is divided, whose number divides
+    `config.shards`; None: the default device alone.
 
     Raises:
       ValueError: sizes that are no multiples of `config.shards`.
@@ -145,8 +145,8 @@ def make(
 
 
 def shardings(state: TrainState, mesh: Mesh, axis: int = 0) -> TrainState:
-    """Where each leaf of a training state lives: the rings of the replay, which are its axis
-    `axis`, sharded; the rest replicated."""
+    """Returns the sharding of each leaf of a training state: the rings of the replay, its axis
+    `axis`, are sharded; the rest is replicated."""
     shared: TrainState = jax.tree.map(lambda _: parallel.replicated(mesh), state)
     if state.replay is None:
         return shared

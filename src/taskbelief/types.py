@@ -1,4 +1,4 @@
-"""The words of the library: what an environment, an agent and a learner are made of.
+"""Types of the library: the interfaces of environments, agents and learners, and their data.
 
 Axes in shape comments: T time steps, B meta-episodes side by side (the batch),
 D features, H units of a recurrent core.
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 Array: TypeAlias = jax.Array
 Key: TypeAlias = jax.Array  # a new-style key from jax.random.key, used once
 Params: TypeAlias = Any  # a pytree of arrays
-Carry: TypeAlias = Any  # what an agent carries from step to step, a pytree of [B, ...]
+Carry: TypeAlias = Any  # state that an agent carries from step to step, a pytree of [B, ...]
 State: TypeAlias = Any  # the state x of an environment, its own NamedTuple
 Task: TypeAlias = Any  # the task w, an environment's own NamedTuple
 Metrics: TypeAlias = dict[str, Array]
@@ -32,7 +32,7 @@ class Continuous:
     num: int
 
     def legal(self, action: Array) -> Array:
-        """The action that is played: what lies outside the box is clipped, NaN counts as 0.
+        """Returns the action that is played: clipped to the box, with 0 in place of NaN.
 
         Raises:
           ValueError: while tracing, of a shape other than [num], or of complex numbers.
@@ -51,7 +51,7 @@ class Discrete:
     num: int
 
     def legal(self, action: Array) -> Array:
-        """The action that is played: below 0 the first, beyond the last one the last.
+        """Returns the action that is played: the nearest one from 0 to num - 1.
 
         Raises:
           ValueError: while tracing, of a shape other than [], or not a whole number.
@@ -76,14 +76,14 @@ def _of_shape(action: Array, shape: tuple[int, ...]) -> Array:
 
 @dataclass(frozen=True)
 class Probabilities:
-    """Labels that are `num` independent probabilities: float32 [num] in (0, 1)."""
+    """Family of labels of `num` independent probabilities: float32 [num] in (0, 1)."""
 
     num: int
 
 
 @dataclass(frozen=True)
 class Reals:
-    """Labels that are real vectors: float32 [num].
+    """Family of labels that are real vectors: float32 [num].
 
     `centre` and `scale` give the order of magnitude of each entry, so that heads can
     predict, and networks read, the standardised value (h - centre) / scale. `origin` as in
@@ -98,12 +98,12 @@ class Reals:
 
 @dataclass(frozen=True)
 class Categories:
-    """Labels that are `places` choices out of `classes`: int32 [places].
+    """Family of labels of `places` choices out of `classes`: int32 [places].
 
-    `coordinates[c]` places class c in space (empty: it has no place). Networks read the
-    coordinates beside the one-hot code: moving to a pad is linear in the former only.
+    `coordinates[c]` is the position of class c in space (empty: it has none). Networks read the
+    coordinates beside the one-hot code: a movement to a pad is linear in the coordinates only.
     `origin` names the entries of the observation that are the agent's own coordinates in the
-    same space: networks then read where a label lies from where the agent is.
+    same space: networks then read the position of a label relative to the agent.
     """
 
     places: int
@@ -141,20 +141,20 @@ class EnvSpec:
 
     @property
     def task_steps(self) -> int:
-        """Steps of a whole meta-episode."""
+        """Number of steps of a whole meta-episode."""
         return self.episode_steps * self.episodes_per_task
 
 
 class Env(Protocol):
-    """A family of MDPs that share states and actions; the hidden task w picks one.
+    """A family of MDPs with the same states and actions; the hidden task w selects one of them.
 
     Implementations are frozen dataclasses of settings, so hashable and static under jit.
     All methods are pure, take single (unbatched) values and are to be vmapped. The task is
     an argument throughout, never part of the state: the loop holds it, and a meta-episode
     may reset the state without changing the task.
 
-    These methods are enough to train on. More is a capability, asked for by its type
-    (`isinstance(env, HasLikelihood)`); where it is missing, what needs it is refused.
+    These methods suffice for training. Further methods form capabilities, which are detected by
+    type (`isinstance(env, HasLikelihood)`); a component that needs a missing one is refused.
     """
 
     def __hash__(self) -> int: ...
@@ -163,11 +163,11 @@ class Env(Protocol):
     def spec(self) -> EnvSpec: ...
 
     def sample_task(self, key: Key) -> Task:
-        """w ~ p(w)."""
+        """Draws a task, w ~ p(w)."""
         ...
 
     def task_set(self, split: str, num: int | None = None) -> Task:
-        """The fixed, disjoint sets of tasks "train" and "holdout", batched [num, ...].
+        """Returns the fixed set of tasks "train" or "holdout", batched [num, ...]: disjoint sets.
 
         `num` None: the set's own size, 100 for training and 1000 to hold out (fewer where
         the task space is finite and fewer remain), or as the environment's settings say.
@@ -175,64 +175,67 @@ class Env(Protocol):
         ...
 
     def describe(self, task: Task) -> Array:
-        """The task description h = w, in the family `spec.task`."""
+        """Returns the task description h = w, in the family `spec.task`."""
         ...
 
     def reset(self, key: Key, task: Task) -> tuple[Array, State]:
-        """The first observation and state of an episode: x0 ~ p0(x0 | w)."""
+        """Draws the first observation and state of an episode, x0 ~ p0(x0 | w)."""
         ...
 
     def step(
         self, key: Key, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
-        """(obs, state, reward, terminated) ~ P(r, x' | x, a, w).
+        """Draws (obs, state, reward, terminated) ~ P(r, x' | x, a, w).
 
-        `terminated` ends the episode before its time; running out of time is the loop's.
+        `terminated` ends the episode before its time; the loop ends it when time runs out.
         """
         ...
 
 
 @runtime_checkable
 class HasGoal(Env, Protocol):
-    """Knows what an expert would head for."""
+    """Capability: the goal that an expert moves to."""
 
     def goal(self, obs: Array, task: Task) -> Array:
-        """What an expert heads for now, in the family `spec.goal`: its action before control."""
+        """Returns the goal that an expert moves to now, in the family `spec.goal`."""
         ...
 
     def distance(self, state: State, task: Task) -> Array:
-        """How far the next goal of `task` is, so that the explorer can take the nearest."""
+        """Returns the distance to the next goal of `task`, so that the explorer can take the
+        nearest."""
         ...
 
 
 @runtime_checkable
 class HasExpert(HasGoal, Protocol):
-    """Has a scripted policy that knows the task: score 1. Without one, scores are returns."""
+    """Capability: a scripted policy that knows the task: score 1. Without it, scores are
+    returns."""
 
     def expert(self, key: Key, state: State, task: Task) -> Array:
-        """The action of the scripted policy."""
+        """Returns the action of the scripted policy."""
         ...
 
 
 @runtime_checkable
 class HasLikelihood(Env, Protocol):
-    """Has an exact posterior over tasks."""
+    """Capability: an exact posterior over tasks."""
 
     def initial_carry(self, task: Task) -> Any:
-        """What a hypothesis carries along a history (its own pytree), before step 0."""
+        """Returns the state that a hypothesis carries along a history (any pytree), before step
+        0."""
         ...
 
     def log_likelihood(
         self, task: Task, carry: Any, obs: Array, action: Array, reward: Array, next_obs: Array
     ) -> tuple[Any, Array]:
-        """(carry', log P(r, x' | x, a, w)) up to a constant that all tasks share.
+        """Returns (carry', log P(r, x' | x, a, w)), up to a constant that all tasks share.
 
-        Sees only what an agent sees; the factor of the exact posterior.
+        This is the factor of the exact posterior. It depends only on data that an agent sees.
         """
         ...
 
     def hypotheses(self, num: int) -> tuple[Task, Array]:
-        """Tasks that stand for all of W, [K, ...], and their log prior, [K].
+        """Returns tasks that represent all of W, [K, ...], and their log prior, [K].
 
         All tasks where W is finite (`num` is then ignored), a grid of about `num` elsewhere.
         """
@@ -241,124 +244,126 @@ class HasLikelihood(Env, Protocol):
 
 @runtime_checkable
 class HasIndependentArms(HasLikelihood, Protocol):
-    """Its actions pay 1 with independent probabilities, uniform under p(w) and all there is to
-    the task: the posterior is a Beta distribution for each, in closed form."""
+    """Capability: a task that consists of one independent probability of reward 1 for each action,
+    uniform under p(w). The posterior is a Beta distribution for each, in closed form."""
 
     def of_probabilities(self, probabilities: Array) -> Task:
-        """The task whose actions pay with `probabilities`, [num]."""
+        """Returns the task with these `probabilities` of reward 1, [num]."""
         ...
 
 
 @runtime_checkable
 class HasInformativeStart(HasLikelihood, Protocol):
-    """Its first observation tells something of the task."""
+    """Capability: a first observation that depends on the task."""
 
     def start_log_likelihood(self, task: Task, obs: Array) -> Array:
-        """log p0(x0 | w) of the first observation, up to a constant that all tasks share."""
+        """Returns log p0(x0 | w) of the first observation, up to a constant that all tasks
+        share."""
         ...
 
 
 @runtime_checkable
 class HasDenseReward(Env, Protocol):
-    """Has a second reward to learn from; agents see, and scores count, the one of `step`."""
+    """Capability: a second, dense reward for learning. Agents see the reward of `step`, and scores
+    count it."""
 
     def dense_reward(self, next_obs: Array, task: Task) -> Array:
-        """The reward for having come to `next_obs`, []."""
+        """Returns the reward for the arrival at `next_obs`, []."""
         ...
 
 
 @runtime_checkable
 class HasTrainingHelp(Env, Protocol):
-    """Differs between training and test."""
+    """Capability: help for the agent in training, which is absent at test."""
 
     def at_test(self) -> Env:
-        """The same environment without help that training may give; same shapes."""
+        """Returns the same environment without this help; the shapes are the same."""
         ...
 
 
 def goal(env: Env) -> Callable[[Array, Task], Array]:
-    """(obs, task) -> what to head for, in the family `spec.goal`: the task itself where the
-    environment does not know better."""
+    """Returns the function (obs, task) -> goal, in the family `spec.goal`; the goal is the task
+    description where the environment defines no other."""
     return env.goal if isinstance(env, HasGoal) else lambda obs, task: env.describe(task)
 
 
 def at_test(env: Env) -> Env:
-    """The environment that agents are scored in."""
+    """Returns the environment in which agents are evaluated."""
     return env.at_test() if isinstance(env, HasTrainingHelp) else env
 
 
-# ---- What an agent sees, and what only its teacher sees ---------------------------
+# ---- Inputs of agents, and labels --------------------------------------------------
 
 
 class AgentInput(NamedTuple):
-    """All that acting may see; time-major."""
+    """Everything that an agent may see when it acts; time-major."""
 
     obs: Array  # [T, B, obs_dim]
     prev_action: Array  # [T, B, num] or [T, B]
     prev_reward: Array  # [T, B]
-    episode_start: Array  # [T, B] bool: the state was reset, the task and the carry go on
+    episode_start: Array  # [T, B] bool: the state was reset, the task and the carry continue
     task_start: Array  # [T, B] bool: a new task; the carry is zeroed
     elapsed: Array  # [T, B] int32: steps since the episode began
-    # [T, B, obs_dim]: the observation that the last action led to, which a reset replaces in
-    # `obs`; None where no reset happens within a task, so that it would equal `obs`
+    # [T, B, obs_dim]: the observation that the last action led to, before a reset replaces it in
+    # `obs`; None where tasks have no resets, because it would equal `obs`
     reached: Array | None = None
 
 
 class Label(NamedTuple):
-    """What only losses and evaluation may see."""
+    """Data that only losses and evaluation may see."""
 
     h: Array  # [T, B, ...] in the family of the label
-    reward: Array | None = None  # [T, B]: dense, to learn from in place of the sparse one
-    task: Task = None  # [T, B, ...]: the hidden task, for privileged critics; None: they are off
+    reward: Array | None = None  # [T, B]: the dense reward, for learning; None: there is none
+    task: Task = None  # [T, B, ...]: the hidden task, for privileged critics; None: there are none
 
 
 class Teacher(NamedTuple):
-    """Produces the label at each step, unbatched. It may follow the history."""
+    """Produces the label at each step, unbatched; labels may depend on the history."""
 
     # (carry, key, inputs, state, task) -> (carry, h)
     label: Callable[[Any, Key, AgentInput, State, Task], tuple[Any, Array]]
     init: Callable[[Array], Any] = lambda obs: ()  # (first observation) -> carry
     # (carry, obs, action, reward, next_obs) -> carry
     observe: Callable[..., Any] = lambda carry, *_: carry
-    # (next_obs, task) -> dense reward to learn from; None: there is only the environment's
+    # (next_obs, task) -> dense reward for learning; None: the environment's reward is used
     reward: Callable[[Array, Task], Array] | None = None
-    task: bool = False  # labels hold the task too, for privileged critics
+    task: bool = False  # labels contain the task too, for privileged critics
 
 
-# (key, obs, state, task) -> h: a label that depends on nothing but the moment
+# (key, obs, state, task) -> h: a label that does not depend on earlier steps
 Momentary: TypeAlias = Callable[[Key, Array, State, Task], Array]
 
 
-def momentary_teacher(say: Momentary) -> Teacher:
-    """A teacher that remembers nothing."""
+def momentary_teacher(label: Momentary) -> Teacher:
+    """Returns the teacher of a label that does not depend on earlier steps."""
     return Teacher(
-        lambda carry, key, inputs, state, task: (carry, say(key, inputs.obs, state, task))
+        lambda carry, key, inputs, state, task: (carry, label(key, inputs.obs, state, task))
     )
 
 
 class Trajectory(NamedTuple):
     """B whole meta-episodes, time-major, from the zero carry.
 
-    `action[t]` answers `inputs[t]`; `reward[t]` is its reward. `inputs` has one entry more:
-    the last one is what the agent would have seen next (for bootstrapping).
+    `action[t]` follows `inputs[t]`; `reward[t]` is its reward. `inputs` has one more entry, the
+    input after the last step, for bootstrapping.
     """
 
     inputs: AgentInput  # [T + 1, B, ...]
     action: Array  # [T, B, ...]
     log_prob: Array  # [T, B]: of `action` under the policy that took it
     reward: Array  # [T, B]
-    terminated: Array  # [T, B] bool: the episode came to an end of its own
+    terminated: Array  # [T, B] bool: the episode ended before its time
     episode_end: Array  # [T, B] bool: terminated, or out of time
     task_end: Array  # [T, B] bool: the last step of the meta-episode
     label: Label  # [T, B, ...]
 
     @property
     def learning_reward(self) -> Array:
-        """[T, B]: the reward that actor and critic learn from."""
+        """The reward from which actor and critic learn, [T, B]."""
         return self.reward if self.label.reward is None else self.label.reward
 
     def discounts(self, gamma: float, *, bootstrap: bool) -> Array:
-        """The discount on what follows each step, [T, B].
+        """Returns the discount on the value after each step, [T, B].
 
         Episode ends inside a task do not cut the return: the task goes on, and knowledge of it
         is of use in the next episode. At the end of the task time is over, but the last state
@@ -375,21 +380,21 @@ class Trajectory(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """Single steps, each by itself, in any order."""
+    """Single steps in any order."""
 
     obs: Array  # [..., obs_dim]
     action: Array  # [..., num] or [...]
-    reward: Array  # [...]: what the agent saw
-    learning_reward: Array  # [...]: what actor and critic learn from
-    next_obs: Array  # [..., obs_dim]: what the action led to, before a reset
-    terminated: Array  # [...] bool: the episode came to an end of its own
+    reward: Array  # [...]: of the environment
+    learning_reward: Array  # [...]: from which actor and critic learn
+    next_obs: Array  # [..., obs_dim]: after the action, before any reset
+    terminated: Array  # [...] bool: the episode ended before its time
 
 
 # ---- Agents and learners ----------------------------------------------------------
 
 
 class Privileged(NamedTuple):
-    """What a critic may read of the task while training, as networks read it."""
+    """The hidden task as input of a critic, in training only."""
 
     size: int
     read: Callable[[Array, Task], Array]  # (obs [..., D], task [..., ...]) -> [..., size]
@@ -397,53 +402,53 @@ class Privileged(NamedTuple):
 
 @dataclass(frozen=True)
 class Needs:
-    """What an agent or a learner needs, said by its `Config` before anything is made."""
+    """Requirements of an agent or a learner, declared by its `Config`."""
 
-    label: bool = False  # learns from labels, or is told them
+    label: bool = False  # labels, to learn from or to observe
     only_label: str = ""  # the one kind of label that it can use; "": any
-    revealed: bool = False  # its observations end with the label
+    revealed: bool = False  # observations that end with the label
     posterior: bool = False  # the exact posterior
     several_episodes: bool = False  # tasks that last for more than one episode
-    on_policy: bool = False  # what the present policy has just played, once
+    on_policy: bool = False  # meta-episodes of the current policy, each used once
     privileged: bool = False  # the hidden task, for value functions alone
     only_learner: str = ""  # the one learner that an agent goes with; "": any that takes it
 
 
 class Features(NamedTuple):
-    """What became of the history."""
+    """Features of the history, computed by an agent."""
 
-    actor: Array  # [T, B, D]: what the policy reads
-    critic: Array  # [T, B, D']: what the value function reads
-    belief: Array  # [T, B, H]: what the task head reads
+    actor: Array  # [T, B, D]: input of the policy
+    critic: Array  # [T, B, D']: input of the value function
+    belief: Array  # [T, B, H]: input of the label's head
     loss: Array  # [T, B]: the agent's own regulariser (information bottleneck), 0 if none
 
 
 class Agent(NamedTuple):
-    """What becomes of the history: a recurrent map from inputs to features.
+    """A recurrent map from the history of inputs to features, as pure functions.
 
-    `unroll(params, carry, inputs, key)` with T = 1 is acting, with T = all is learning: one
-    function. `key` None asks for the deterministic features (evaluation).
+    `unroll(params, carry, inputs, key)` serves both acting (T = 1) and learning (whole
+    meta-episodes). `key` None gives deterministic features (evaluation).
     """
 
     init: Callable[[Key], Params]
     initial_carry: Callable[[int], Carry]
     unroll: Callable[[Params, Carry, AgentInput, Key | None], tuple[Carry, Features]]
     aux_loss: Callable[[Params, Features, Label], tuple[Array, Metrics]]
-    # log-likelihood of labels under the agent's own belief, [T, B]; None: it has no head
+    # log-likelihood of labels under the agent's belief, [T, B]; None: it has no label head
     belief_log_prob: Callable[[Params, Features, Label], Array] | None = None
-    stochastic: bool = False  # features are drawn, where `unroll` has a key
+    stochastic: bool = False  # features are random where `unroll` has a key
     # features of single observations to learn from, for an agent whose history is a set of
     # transitions: (params, context [C, N, ...], obs [n, N, obs_dim], key) -> features [n, N, ...]
     # under one draw for each of N tasks
     infer_offline: Callable[[Params, Transition, Array, Key], Features] | None = None
     context: int = 0  # C: transitions of a task that `infer_offline` wants
-    # E[h] under the agent's own belief, [T, B, ...]; of categories their probabilities
+    # E[h] under the agent's belief, [T, B, ...]; for categories, their probabilities
     belief_mean: Callable[[Params, Features], Array] | None = None
     # of labels that are numbers: the mass of the belief below the true ones, [T, B, num]; None:
     # labels are categories, or it has no head
     belief_cdf: Callable[[Params, Features, Label], Array] | None = None
     needs: Needs = Needs()
-    # params -> [K, D]: what it has learnt of each training task; None: it does not know them
+    # params -> learned embeddings of the training tasks, [K, D]; None: it has none
     table: Callable[[Params], Array] | None = None
 
 
@@ -461,14 +466,14 @@ class ReplayKind(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """What becomes of the features: policy, values and their losses.
+    """Policy, value functions and their losses on an agent's features, as pure functions.
 
-    `act(params, carry, inputs, key)` samples; with `key` None it takes the mode.
+    `act(params, carry, inputs, key)` samples an action; with `key` None it takes the mode.
     """
 
     init: Callable[[Key], Any]
     act: Callable[[Params, Carry, AgentInput, Key | None], tuple[Carry, Array, Array]]
     update: Callable[[Any, Any, Key], tuple[Any, Metrics]]  # (state, sample, key)
     needs: Needs = Needs()
-    steps: int = 1  # of the optimiser in one update
+    steps: int = 1  # optimiser steps in one update
     replay: ReplayKind | None = None  # None: whole meta-episodes, sampled uniformly

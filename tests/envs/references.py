@@ -1,4 +1,4 @@
-"""The rules of the environments once more, in plain Python and NumPy, from their description.
+"""Independent implementations of the environments' rules in Python and NumPy.
 
 Nothing here is shared with the library. Floats are float64: where an event hangs on a rim
 (`margin` below 1e-4), both outcomes are right and a comparison has to stop.
@@ -12,7 +12,7 @@ MARGIN = 1e-4
 
 
 class NumpadReference:
-    """One ball, one sequence; `margin` is how near to a rim an event has come so far."""
+    """One ball, one sequence; `margin` is the smallest distance of an event from a rim so far."""
 
     def __init__(self, settings, sequence, position):
         self.settings = settings
@@ -21,7 +21,7 @@ class NumpadReference:
         self.velocity = [0.0, 0.0]
         self.lit = []
         self.last = None
-        self.paid = set()
+        self.rewarded = set()
         self.margin = math.inf
         self.contact = self.pad_at(self.position)
 
@@ -60,10 +60,10 @@ class NumpadReference:
             self.lit = []
             return 0
         self.lit.append(pad)
-        reward = 0 if place in self.paid else 1
-        self.paid.add(place)
+        reward = 0 if place in self.rewarded else 1
+        self.rewarded.add(place)
         if len(self.lit) == len(self.sequence):
-            self.lit, self.paid = [], set()
+            self.lit, self.rewarded = [], set()
         return reward
 
     def observe(self):
@@ -85,7 +85,7 @@ class SemicircleReference:
         self.heading = math.atan2(obs[2], obs[3])
 
     def step(self, action):
-        """1 on a hit: the physics is broken off there."""
+        """Returns 1 for a hit, which ends the physics of the step."""
         s = self.settings
         speed, turn = (min(1.0, max(-1.0, float(a))) for a in action)
         for _ in range(s.action_repeat):
@@ -112,7 +112,7 @@ class NoisyTargetReference:
         self.velocity = np.zeros(2)
 
     def step(self, action):
-        """The chance of being paid."""
+        """Returns the probability of a reward."""
         s = self.settings
         for axis in (0, 1):
             speed = (1 - s.friction) * self.velocity[axis]

@@ -1,4 +1,4 @@
-"""What every environment promises, held over all that are registered by themselves."""
+"""Contract tests of all environments."""
 
 import functools
 import subprocess
@@ -39,7 +39,8 @@ def random_action(env, key):
 
 @functools.cache
 def long_walk(case):
-    """10^4 random steps: task, first obs, first state, last state, (obs, action, reward, end)."""
+    """Plays 10^4 random steps; returns task, first obs, first state, last state, (obs, action,
+    reward, end)."""
     env = make(case)
 
     @jax.jit
@@ -201,7 +202,7 @@ def test_observations_do_not_tell_the_task(case):
 
 
 def test_cheetah_observations_do_not_tell_the_task():
-    """Nor after a reward: the body does not know its target speed."""
+    """The same holds after a reward: the body does not depend on the target speed."""
     env = make("cheetah_velocity")
     _, _, state, _, _ = long_walk("cheetah_velocity")
     step = jax.jit(env.step)
@@ -215,7 +216,7 @@ def test_cheetah_observations_do_not_tell_the_task():
 
 @every_case
 def test_environment_is_a_value(case):
-    """Hashable and equal by its settings: static under jit."""
+    """Environments are hashable and equal by their settings, so static under jit."""
     name, settings = CASES[case]
     env = taskbelief.make(name, **settings)
     assert env == make(case) and hash(env) == hash(make(case))

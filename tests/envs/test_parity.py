@@ -1,4 +1,4 @@
-"""Each environment against a reference in plain Python, over at least 1,000 trajectories."""
+"""Tests of each environment against a reference in Python, on at least 1,000 trajectories."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ def test_numpad(settings, share):
 
 
 def test_numpad_sequences_are_all_paths_of_neighbours():
-    """Counted by hand for 2 x 2, by the issue of the design for the others."""
+    """By hand for 2 x 2, by the design for the others."""
     for settings, count in [
         ({}, 496),
         ({"neighbours": 4, "train_tasks": 40}, 80),

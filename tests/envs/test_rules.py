@@ -1,4 +1,4 @@
-"""The rules of every environment in hand-made places: rims, walls, experts, likelihoods, tasks."""
+"""Tests of rules in constructed states: rims, walls, experts, likelihoods, tasks."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -300,7 +300,7 @@ def test_semicircle_pays_for_grazing_passes_and_stops_at_walls():
 
 
 def test_the_likelihood_of_semicircle_is_of_the_whole_way():
-    """What happened is certain, what did not is ruled out, but at the very rim."""
+    """The event that happened is certain and its opposite excluded, except at the rim."""
     env, tasks, _, action, before, _, _, reward = driven()
     logs = [
         np.asarray(
@@ -396,7 +396,7 @@ def body(velocity):
     [(2.0, 1.0), (1.0, 0.5), (3.0, 0.5), (0.5, 0.25), (4.0, 0.0), (5.0, 0.0), (0.0, 0.0)],
 )
 def test_the_reward_of_cheetah_velocity_by_hand(velocity, reward):
-    """Of a target of 2 m/s: a tent whose top is there, and whose feet are at rest and at 4."""
+    """The reward for a target of 2 m/s is a tent with its top there and its feet at 0 and 4."""
     task = cheetah_velocity.Task(array(2.0)[0])
     np.testing.assert_allclose(cheetah_velocity._reward(body(velocity), task), reward, rtol=1e-6)
     backwards = cheetah_velocity._reward(body(-velocity), task)
@@ -407,7 +407,7 @@ def test_the_reward_of_cheetah_velocity_by_hand(velocity, reward):
 
 
 def test_the_likelihood_of_cheetah_velocity_is_a_spike_at_the_reward():
-    """As high as it is narrow: one cell of the grid, in the reward's own unit."""
+    """The density is the inverse of the width of a cell of the grid, in units of the reward."""
     env: Any = taskbelief.make("cheetah_velocity")
 
     def log_likelihood(speed, velocity, reward):
@@ -436,7 +436,7 @@ def test_cheetah_velocity_heads_for_its_speed_and_has_no_expert():
 
 
 def at(env, position, velocity=(0.0, 0.0), progress=0, earned=0):
-    """A state in a hand-made place, as `sequence` 4, 5, 2, 1 has it; not pressed yet."""
+    """Returns a constructed state, as `sequence` 4, 5, 2, 1 has it; not pressed yet."""
     task = numpad.Task(jnp.array([4, 5, 2, 1]))
     state = env.reset(KEY, task)[1]._replace(
         position=array(*position),
@@ -494,7 +494,7 @@ def test_the_expert_of_numpad_leaves_a_pad_that_it_is_on(progress, gap):
     ("start", "push", "lights", "earned", "reward"),
     [
         ((0.5, 0.0, 1, 1), 1, 2, 2, 1.0),  # the next pad, 5
-        ((0.5, 0.0, 1, 3), 1, 2, 3, 0.0),  # lit and paid for before a mistake
+        ((0.5, 0.0, 1, 3), 1, 2, 3, 0.0),  # lit and rewarded before a mistake
         ((0.5, 0.0, 0, 2), -1, 1, 2, 0.0),  # the first, 4, once more after a mistake
         ((0.5, 0.0, 2, 2), -1, 0, 2, 0.0),  # 4 out of turn: all lights go out
         ((0.5, -1.0, 3, 3), -1, 0, 0, 1.0),  # the last, 1: complete, and all can be earned again
@@ -511,7 +511,7 @@ def test_what_a_press_of_numpad_lights_and_pays(start, push, lights, earned, rew
 
 
 def test_the_likelihood_of_numpad_by_hand():
-    """Rolling from the gap onto pad 5, with pad 4 lit: who explains light and payment?"""
+    """The ball rolls from the gap onto pad 5, with pad 4 lit: likelihoods of light and reward."""
     env: Any = taskbelief.make("numpad")
     task, state = at(env, (0.5, 0.0), progress=1, earned=1)
     obs = env._observe(state, task)
@@ -527,9 +527,10 @@ def test_the_likelihood_of_numpad_by_hand():
 
     assert explained(task, 1.0, lit) == 0.0 and explained(other, 0.0, wrong) == 0.0
     assert explained(other, 1.0, lit) == -20.0 and explained(task, 0.0, wrong) == -20.0
-    # paid for before: the light comes on again, the payment does not
-    paid = carry._replace(earned=jnp.array(2))
-    assert explained(task, 1.0, lit, paid) == -20.0 and explained(task, 0.0, lit, paid) == 0.0
+    # rewarded before: the light comes on again without a reward
+    rewarded = carry._replace(earned=jnp.array(2))
+    assert explained(task, 1.0, lit, rewarded) == -20.0
+    assert explained(task, 0.0, lit, rewarded) == 0.0
     # another pad is lit than this sequence begins with
     swapped = numpad.Task(jnp.array([1, 5, 2, 4]))
     assert explained(swapped, 1.0, lit) == -20.0

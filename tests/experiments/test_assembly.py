@@ -1,4 +1,4 @@
-"""Which tasks and which environment a run trains on and is scored on, and when it ends."""
+"""Tests of a run's tasks and environments in training and evaluation, and of its length."""
 
 import itertools
 
@@ -112,7 +112,7 @@ def test_steps_are_rounded_up_to_whole_iterations(learner, steps, iterations, wa
 
 
 def test_only_those_who_learn_from_labels_are_told_them():
-    """And an oracle sees what it is told, in training and at test."""
+    """An oracle observes its label in training and at test."""
     names = ["--env", "semicircle", *tiny.SIZES, "--steps", "400"]
     parts = {
         agent: wiring.assemble("--agent", agent, *(names if head else without_head(names)))

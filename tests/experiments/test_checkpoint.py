@@ -1,5 +1,6 @@
-"""Checkpoints come back bit for bit, or not at all."""
+"""Tests of checkpoints: they are restored bit for bit, or refused."""
 
+import dataclasses
 import resource
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from taskbelief.runs import Failed, checkpoint
+from taskbelief.runs import Failed, checkpoint, config, parts
 
 
 class State(NamedTuple):
@@ -51,6 +52,29 @@ def test_comes_back_bit_for_bit(run):
     assert found is not None
     assert same(found.state, state(20))
     assert found.about == {"iteration": 20}
+
+
+def test_pearl_goes_on_bit_for_bit_from_what_comes_back(tmp_path):
+    """Two iterations in one go, or one, a checkpoint, and one."""
+    chosen = config.default("sparse_navigation", "pearl", "sac", "cpu")
+    sizes = {"envs": 2, "updates": 2, "batch": 2, "warmup": 1, "replay_rows": 300}
+    small = {
+        "env": {"episode_steps": 3, "episodes": 2, "test_episodes": 2, "train_tasks": 3},
+        "agent": {"encoder": 4, "context": 4, "prior_episodes": 1},
+        "learner": {"actor_hidden": 4, "critic_hidden": 4, "transitions": 2},
+        "train": sizes,
+    }
+    groups = {
+        group: dataclasses.replace(getattr(chosen, group), **fields)
+        for group, fields in small.items()
+    }
+    made = parts.build(dataclasses.replace(chosen, **groups)).trainer
+    step = jax.jit(made.step)
+    first, _ = step(jax.jit(made.init)(jax.random.key(0)))
+    checkpoint.save(tmp_path, 1, first, {}, keep=1)
+    found = checkpoint.newest_good(tmp_path, jax.eval_shape(lambda: first))
+    assert same(step(found.state), step(first))
+    assert not same(step(first)[0].learner.params, first.learner.params)
 
 
 def test_keeps_the_newest(run):
@@ -126,7 +150,7 @@ def test_half_written_one_is_not_seen(run):
 
 
 def test_full_disk_leaves_the_others(run):
-    """The limit on file sizes stands for a full disk: both fail in write(2)."""
+    """A limit on file sizes simulates a full disk: both fail in write(2)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     big = {"w": jax.random.normal(jax.random.key(0), (1000, 1000))}
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))

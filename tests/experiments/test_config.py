@@ -1,4 +1,4 @@
-"""The command line: what it refuses, and that configs survive being written and read."""
+"""Tests of the command line: refusals, help, and configs that are written and read back."""
 
 import dataclasses
 import itertools
@@ -82,7 +82,7 @@ def test_presets_fit_and_survive_json(names):
 
 
 def test_settings_of_ones_own_survive_json():
-    """One of each group, beside those of the preset."""
+    """One changed setting of each group, in addition to the preset's."""
     chosen = config.default("bandit", "belief", "svg0", "cpu")
     groups = {"env": {"arms": 7}, "agent": {"hidden": 3}, "learner": {"gamma": 0.123}}
     own = {
@@ -97,7 +97,7 @@ def test_settings_of_ones_own_survive_json():
 @pytest.mark.parametrize("agent", ["aux_head", "oracle"])
 @pytest.mark.parametrize("env", ["bandit", "numpad", "semicircle"])
 def test_references_of_presets_are_committed(env, agent):
-    """Else each run measures them anew, and the first metrics are half a minute late."""
+    """Otherwise each run measures them, which delays the first metrics by half a minute."""
     played = config.default(env, agent, "svg0", "cpu").env.at_test()
     identities = [
         {name: entry[name] for name in ("env", "settings")} for entry in references.load()
@@ -127,9 +127,9 @@ def test_help_lists_all_that_a_run_is_made_of(capsys):
     with pytest.raises(SystemExit):
         command.parse(["--help"])
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    for room in ("envs", "agents", "learners", "labels"):
-        for name in registry.names(room):
-            doc = registry.find(room, name).__doc__.partition("\n")[0]
+    for kind in ("envs", "agents", "learners", "labels"):
+        for name in registry.names(kind):
+            doc = registry.find(kind, name).__doc__.partition("\n")[0]
             assert f"{name} {doc}" in lines
     assert f"paper {presets.SIZES['paper']}" in lines
 
@@ -162,7 +162,7 @@ def test_a_run_begins_with_every_departure(monkeypatch):
     ("learner", "batch", "shards"), [("svg0", 4, 1), ("svg0", 8, 2), ("ppo", 4, 2)]
 )
 def test_small_batches_are_not_divided_among_devices(monkeypatch, learner, batch, shards):
-    """A part of at least four meta-episodes; an on-policy learner's batch is all that is played."""
+    """Parts have at least four meta-episodes; an on-policy batch is the whole collection."""
     monkeypatch.setattr(config.parallel, "usual_parts", lambda: 2)
     row = {("bandit", presets.ANY, presets.ANY): {"train.batch": batch}}
     monkeypatch.setitem(presets.PRESETS, "cpu", row)

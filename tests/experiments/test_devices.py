@@ -1,4 +1,4 @@
-"""A CPU's cores as devices."""
+"""Tests of a CPU's cores as devices."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from experiments import devices, footprint
 
 
 def found(environment):
-    """(devices of JAX, parts that work is dealt out to) of a new process."""
+    """Returns (devices of JAX, parts into which work is divided) of a new process."""
     program = (
         "from experiments import devices; devices.from_cores(); import jax;"
         " from taskbelief import parallel;"

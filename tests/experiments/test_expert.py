@@ -1,4 +1,4 @@
-"""A trained oracle gives labels: its actions, and its embeddings of the training tasks."""
+"""Tests of labels from a trained oracle: its actions, and its embeddings of training tasks."""
 
 import warnings
 
@@ -14,7 +14,7 @@ PUPIL = ["--env", "bandit", "--agent", "belief"]
 
 
 def sizes(*without):
-    """Flags of a tiny run, but for those of the agent's head that oracles have not."""
+    """Flags of a tiny run without those of the label's head, which oracles do not have."""
     pairs = list(zip(tiny.SIZES[::2], tiny.SIZES[1::2], strict=True))
     return [part for pair in pairs if pair[0] not in without for part in pair]
 

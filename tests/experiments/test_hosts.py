@@ -1,4 +1,4 @@
-"""Two processes on loopback train as one does."""
+"""Test of two processes on loopback, which give the results of one."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""An environment from a user's own file, on the command line and back in Python."""
+"""Test of an environment from a user's file, on the command line and in Python."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""Returns of the reference policies, and the scores that they are the ends of."""
+"""Tests of the reference policies' returns, and of scores."""
 
 import dataclasses
 import json

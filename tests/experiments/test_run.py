@@ -1,4 +1,4 @@
-"""Whole runs: what they leave behind, and that being interrupted leaves no trace."""
+"""Tests of whole runs: their files, and their independence of interruptions."""
 
 import csv
 import json
@@ -46,7 +46,7 @@ def sha(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A run that nothing interrupted."""
+    """A run without interruptions."""
     return train(tmp_path_factory.mktemp("runs") / "whole", ITERATIONS)
 
 
@@ -218,7 +218,7 @@ def test_replay_sized_in_bytes(tmp_path, capsys):
 
 
 def test_state_is_donated(tmp_path):
-    """No second copy of state and replay: the compiled step writes where it reads."""
+    """The compiled step reuses the buffers of state and replay, without a second copy."""
     chosen, _ = command.parse(tiny.arguments(tmp_path, 2))
     parts = assembly.assemble(chosen)
     state, sums = placement.checkpointed(parts.placed, parts.where)
@@ -245,7 +245,7 @@ def test_not_a_number_stops_the_run(tmp_path, capsys):
 
 
 def test_full_disk_ends_the_run_with_one_line(tmp_path, capsys):
-    """The limit on file sizes stands for a full disk: both fail in write(2)."""
+    """A limit on file sizes simulates a full disk: both fail in write(2)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:

@@ -1,4 +1,4 @@
-"""A sweep trains its cells once, says why a cell is refused, and leaves a table."""
+"""Tests of sweeps: they train each cell once, report refusals, and write tables."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""What trained agents do within a task: returns by episode, and beliefs step by step."""
+"""Tests of studies within a task: returns by episode, and beliefs at each step."""
 
 import json
 import sys
@@ -30,7 +30,10 @@ def test_adaptation_splits_meta_episodes(searcher, tmp_path, monkeypatch, capsys
     assert played.paths.shape == (20, 3, 11, 2)
     np.testing.assert_array_equal(played.paths[:, :, 0], 0.0)  # each episode from the origin
     assert (np.abs(np.diff(played.paths, axis=2)) <= 0.1 + 1e-5).all()
-    (record,) = json.loads((tmp_path / "adaptation.json").read_text())
+    record, explorer = json.loads((tmp_path / "adaptation.json").read_text())
+    # 10 steps of 0.1 along each axis: a goal that is hit once is hit again
+    assert explorer["tasks"] == 200
+    assert 0.0 < explorer["return_by_episode"][0] < explorer["return_by_episode"][2]
     np.testing.assert_allclose(record["return_by_episode"], played.returns.mean(0), atol=1e-4)
     hit = [(played.returns[:, : num + 1] > 0).any(axis=1).mean() for num in range(3)]
     np.testing.assert_allclose(record["hit_by_episode"], hit, atol=1e-4)
@@ -40,7 +43,7 @@ def test_adaptation_splits_meta_episodes(searcher, tmp_path, monkeypatch, capsys
 
 
 def test_what_is_said_of_a_search_by_hand():
-    """Two tasks of three episodes: one is hit in its second, the other never."""
+    """Two tasks of three episodes: one goal is reached in the second episode, the other never."""
     angles = np.array([[0.5, 1.5, 1.5], [0.5, 1.0, 2.1]])
     ends = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     paths = np.stack([np.zeros_like(ends), ends], axis=2)  # straight from the origin

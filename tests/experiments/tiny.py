@@ -1,4 +1,4 @@
-"""The smallest run there is: a bandit, 8 units, 4 meta-episodes at a time."""
+"""The smallest run: a bandit, 8 units, 4 parallel meta-episodes."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ def arguments(out: Path, iterations: int, *more: str) -> list[str]:
 
 
 def start(*args: str, devices: int = 1) -> subprocess.Popen:
-    """`python -m experiments.run` as a process of its own."""
+    """Starts `python -m experiments.run` as a separate process."""
     path = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
     return subprocess.Popen(
         [sys.executable, "-m", "experiments.run", *args],

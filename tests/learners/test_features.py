@@ -1,4 +1,4 @@
-"""What a critic is told of the task, and that nobody's gradient shortens another's."""
+"""Tests of privileged critics, and of separate limits on gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -14,25 +14,26 @@ pytestmark = pytest.mark.usefixtures("unoptimised")
 
 
 def test_a_critic_is_told_the_task_of_its_own_meta_episode():
-    """Beside its features, at each step as it is seen there, and in the end too."""
+    """The task is appended to the features at each step and at the end, relative to each
+    observation."""
     obs = np.array([[[1.0], [2.0]], [[3.0], [4.0]], [[5.0], [6.0]]])
     none = np.zeros((2, 2))
     batch = wiring.batch_of(obs, none, none, none)
     task = jnp.array([[10.0, 20.0], [10.0, 20.0]])
     batch = batch._replace(label=batch.label._replace(task=task))
-    told = Privileged(1, lambda obs, task: obs + task[..., None])
+    extra = Privileged(1, lambda obs, task: obs + task[..., None])
     critic = jnp.arange(6.0).reshape(3, 2, 1)
     expected = np.array([[[0, 11], [1, 22]], [[2, 13], [3, 24]], [[4, 15], [5, 26]]])
-    np.testing.assert_array_equal(heads.with_task(critic, told, batch), expected)
-    np.testing.assert_array_equal(heads.with_task(critic[:2], told, batch), expected[:2])
+    np.testing.assert_array_equal(heads.with_task(critic, extra, batch), expected)
+    np.testing.assert_array_equal(heads.with_task(critic[:2], extra, batch), expected[:2])
     assert heads.with_task(critic, None, batch) is critic
 
 
 def test_the_critic_alone_is_wider_for_it():
     spec = wiring.spec_of(obs_dim=2)
-    told = Privileged(5, lambda obs, task: obs)
+    extra = Privileged(5, lambda obs, task: obs)
     assert _features.sizes(spec, wiring.toy(), None) == (2, 3)
-    assert _features.sizes(spec, wiring.toy(), told) == (2, 8)
+    assert _features.sizes(spec, wiring.toy(), extra) == (2, 8)
 
 
 @pytest.mark.parametrize(("slope", "reward", "moved"), [(1e6, 0.0, "agent"), (0.0, 1e6, "critic")])
@@ -70,7 +71,7 @@ def test_a_long_gradient_shortens_no_other(slope, reward, moved):
 
 @pytest.mark.parametrize(("given", "kept"), [(None, -3.0), (0.5, 0.5)])
 def test_the_usual_entropy_is_kept_unless_another_is_given(given, kept):
-    """Of three continuous numbers it is -3: the cost rises by what entropy lacks of it."""
+    """For three continuous numbers it is -3: the cost rises by the lack of entropy."""
     config = svg0.Config(
         privileged=False, actor_hidden=4, critic_hidden=4, entropy_rate=0.1, entropy_target=given
     )

@@ -1,4 +1,4 @@
-"""PPO against numbers worked by hand and an independent account in NumPy."""
+"""Tests of PPO against numbers by hand and an independent implementation in NumPy."""
 
 import jax
 import jax.numpy as jnp

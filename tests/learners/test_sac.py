@@ -146,7 +146,7 @@ def test_losses_by_hand(made):
     one = steps(1, 1, terminated=np.ones((1, 1), bool))
     obs = np.asarray(one.obs[0])
 
-    def loss(action, reward, what="critic_loss"):
+    def loss(action, reward, what="critic_loss", state=state):
         asked = one._replace(
             action=jnp.full((1, 1), action), learning_reward=jnp.full((1, 1), reward)
         )
@@ -165,6 +165,11 @@ def test_losses_by_hand(made):
     soft = np.sum(probs * lower) + 0.3 * entropy
     np.testing.assert_allclose(loss(0, 0.0, "actor_loss"), -soft, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(loss(0, 0.0, "q"), np.sum(probs * lower), rtol=1e-3, atol=1e-4)
+    heads = state.params["heads"]
+    exchanged = heads | {"first": heads["second"], "second": heads["first"]}
+    exchanged = state._replace(params=state.params | {"heads": exchanged})
+    again = loss(0, 0.0, "actor_loss", exchanged)
+    np.testing.assert_allclose(again, loss(0, 0.0, "actor_loss"), rtol=1e-5)
     parts = ("critic_loss", "actor_loss", "value_loss")
     np.testing.assert_allclose(
         loss(0, 0.5, "loss"), sum(loss(0, 0.5, part) for part in parts), rtol=1e-4
@@ -203,8 +208,8 @@ def test_every_network_moves_and_the_target_follows_the_value(made):
 
 
 def test_actor_and_state_value_train_no_agent():
-    """With rewards that the action values predict already, nothing is left that moves it but the
-    penalty; without that nothing at all."""
+    """Nor do targets. Action values of zero weights, however wrong they are, have no slope in what
+    is inferred; without a penalty nothing moves the agent then."""
 
     def quiet(params, context, obs, key):
         return infer(params, context, obs, key)._replace(loss=jnp.zeros(obs.shape[:2]))
@@ -213,12 +218,10 @@ def test_actor_and_state_value_train_no_agent():
     learner = sac.make(wiring.posed(SPEC), agent, CONFIG, 10)
     state = learner.init(jax.random.key(0))
     heads = state.params["heads"]
-    # action values that are 0 everywhere, as rewards and the target's values are
     zero = {name: jax.tree.map(jnp.zeros_like, heads[name]) for name in ("first", "second")}
     params = state.params | {"heads": heads | zero}
-    state = state._replace(params=params, target=jax.tree.map(jnp.zeros_like, state.target))
-    batch = steps(learning_reward=np.zeros((3, 2)))
-    after, _ = learner.update(state, Sample(batch, steps(4)), KEY)
+    state = state._replace(params=params, target=jax.tree.map(lambda leaf: 2 * leaf, state.target))
+    after, _ = jax.jit(learner.update)(state, Sample(steps(), steps(4)), KEY)
     assert after.params["agent"]["weight"] == state.params["agent"]["weight"]
     assert any(
         jnp.any(a != b)

@@ -174,6 +174,22 @@ def test_the_critic_moves_towards_its_target(made):
     np.testing.assert_allclose(metrics["q_target"], 0.0, atol=1e-6)
 
 
+@pytest.mark.parametrize("bootstrap", [True, False])
+def test_the_value_beyond_the_task_counts_if_asked_for(bootstrap):
+    """Of one step that pays nothing: nothing, or the discounted value of what comes next, which
+    is that of the same observation."""
+    made = Made(config=dataclasses.replace(CONFIG, bootstrap_at_task_end=bootstrap))
+    state = made.start()
+    state = state._replace(target=jax.tree.map(jnp.copy, state.params))
+    batch = single_step()
+    obs = np.asarray(batch.inputs.obs[0])
+    probs = wiring.policy(made.learner, state.params, SPEC, obs)
+    value = np.mean(np.sum(probs * made.q(state, obs), axis=-1))
+    assert abs(value) > 0.01
+    _, metrics = made.update(state, batch, KEY)
+    np.testing.assert_allclose(metrics["q_target"], 0.9 * value * bootstrap, rtol=1e-3)
+
+
 # ---- actor ------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Discounts, Retrace and lambda-returns against numbers worked by hand."""
+"""Tests of discounts, Retrace and lambda-returns against numbers by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ REWARD, Q, V = [1.0, 2.0, 4.0], [0.5, 1.0, 2.0], [3.0, 1.0, 5.0]
 
 
 def discounts(gamma, terminated, task_end, bootstrap):
-    """Of a trajectory with these ends; the rest of it does not matter."""
+    """Returns the discounts of a trajectory with these ends; its other fields are not used."""
     played = Trajectory(*[None] * 4, terminated, None, task_end, None)
     return played.discounts(gamma, bootstrap=bootstrap)
 
@@ -86,7 +86,7 @@ def test_lambda_returns(ended, expected):
 
 
 def test_lambda_returns_are_values_and_generalised_advantages():
-    """The sum of temporal differences, each discounted by d lambda for every step between."""
+    """They are sums of temporal differences, each discounted by d lambda per step in between."""
     rng = np.random.default_rng(0)
     value, reward = rng.normal(size=(6, 2)), rng.normal(size=(5, 2))
     discount = rng.uniform(0.5, 1.0, size=(5, 2))

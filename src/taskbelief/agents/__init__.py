@@ -1,5 +1,5 @@
-"""One agent, one file: what becomes of the history.
+"""Agents, one per file: recurrent maps from the history to features.
 
-Each has a frozen `Config`, whose `needs` says what it asks of a problem, and
+Each file has a frozen `Config`, whose `needs` declares its requirements of a problem, and
 `make(problem, config) -> Agent`.
 """

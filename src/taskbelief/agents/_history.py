@@ -47,14 +47,14 @@ class Config:
 
     @property
     def memory_size(self) -> int:
-        """Units of what is remembered."""
+        """Units of the memory."""
         return self.bottleneck_size if self.bottleneck_beta else self.hidden
 
 
 def read(spec: EnvSpec, inputs: AgentInput) -> Array:
-    """[T, B, D]: all that acting may see, side by side."""
+    """Concatenates everything that an agent may see when it acts, [T, B, D]."""
     action = heads.action_head(spec.action).embed(inputs.prev_action)
-    # before the first action of a task there is none, also for one-hot codes
+    # Zeros before the first action of a task, also for one-hot codes.
     action = jnp.where(inputs.task_start[..., None], 0.0, action)
     return jnp.concatenate(
         [
@@ -69,18 +69,18 @@ def read(spec: EnvSpec, inputs: AgentInput) -> Array:
 
 
 def clock(spec: EnvSpec, inputs: AgentInput) -> Array:
-    """[T, B, 1]: the share of the episode that is over. Without it a feed-forward critic cannot
-    tell a state just before a reset from the same state with time left."""
+    """Returns the elapsed share of the episode, [T, B, 1]. Without it a feed-forward critic cannot
+    distinguish a state just before a reset from the same state with time left."""
     return inputs.elapsed[..., None].astype(jnp.float32) / spec.episode_steps
 
 
 def read_dim(spec: EnvSpec) -> int:
-    """D of `read`."""
+    """Returns D of `read`."""
     return spec.obs_dim + heads.action_head(spec.action).embed_dim + 3
 
 
 class History(nnx.Module):
-    """(x, a, r) so far -> what to remember of it; the core of agent A (RL², Duan et al. 2016)."""
+    """The recurrent trunk: the history of (x, a, r) -> memory (as in RL², Duan et al. 2016)."""
 
     def __init__(self, spec: EnvSpec, config: Config, *, rngs: nnx.Rngs):
         self.encoder = nnx.Linear(read_dim(spec), config.encoder, rngs=rngs)
@@ -94,7 +94,8 @@ class History(nnx.Module):
     def __call__(
         self, carry: Carry, x: Array, reset: Array, key: Key | None
     ) -> tuple[Carry, Array, Array]:
-        """x [T, B, D], reset [T, B] -> (carry, memory [T, B, memory_size], its penalty [T, B])."""
+        """Returns (carry, memory [T, B, memory_size], penalty on the memory [T, B]) for inputs
+        x [T, B, D] and reset [T, B]."""
         carry, memory = self.core(carry, jax.nn.relu(self.encoder(x)), reset)
         if self.bottleneck is None:
             return carry, memory, jnp.zeros(x.shape[:2])
@@ -103,7 +104,7 @@ class History(nnx.Module):
 
 
 def bottleneck_metrics(config: Config, features: Features) -> Metrics:
-    """What the bottleneck lets through, nats per step."""
+    """Returns the information that passes the bottleneck, in nats per step."""
     if not config.bottleneck_beta:
         return {}
     return {"bottleneck_kl": jnp.mean(features.loss) / config.bottleneck_beta}
@@ -119,7 +120,7 @@ class LabelConfig(Config):
     aux_weight: float = 1.0
     """weight of the label's negative log-likelihood (nats per step) beside the RL losses"""
     read_prediction: bool = True
-    """actor and critic also read the expected label, through a stop-gradient [ours]"""
+    """whether actor and critic also read the expected label, through a stop-gradient [ours]"""
 
     @property
     def needs(self) -> Needs:
@@ -137,11 +138,12 @@ class Prediction(NamedTuple):
 def prediction(
     label: LabelSpec, predict: Callable[[Params, Array], Array], config: LabelConfig
 ) -> Prediction:
-    """What follows from `predict(params, belief)`, the parameters of the label's distribution."""
+    """Returns the functions of a label's head; `predict(params, belief)` gives the parameters of
+    the label's distribution."""
     head = heads.label_head(label)
 
     def read(params: Params, belief: Array, obs: Array, parts: list[Array]) -> Array:
-        """`parts`, [T, B, .] each, and where the config says so the prediction, side by side."""
+        """Concatenates `parts`, [T, B, .] each, and with `read_prediction` the prediction."""
         if config.read_prediction:
             summary = head.summary(predict(params, belief), obs)
             parts = [*parts, jax.lax.stop_gradient(summary)]

@@ -1,7 +1,7 @@
-"""Agent C: the baseline with a head that predicts the label from its memory.
+"""The baseline with an auxiliary head that predicts the label from its memory.
 
-The gradient of the prediction shapes the memory that actor and critic read
-(Humplik et al. 2019, "auxiliary head").
+The gradient of the prediction trains the memory that actor and critic read
+(Humplik et al. 2019, agent C, "auxiliary head").
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Network(nnx.Module):
 
 
 def make(problem: Problem, config: Config = Config()) -> Agent:
-    """The agent for `problem`, whose label it learns to predict."""
+    """Returns the agent for `problem`, which learns to predict its label."""
     spec, label = problem.spec, problem.label.spec
     network = functional(lambda rngs: _Network(spec, label, config, rngs=rngs))
 

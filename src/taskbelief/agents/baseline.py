@@ -1,8 +1,8 @@
-"""Agent A: an LSTM over (x, a, r) inside actor and critic, trained by reward alone.
+"""A recurrent network over (x, a, r) inside actor and critic, trained by reward alone.
 
-Like RL² (Duan et al. 2016; Humplik et al. 2019, "baseline"). Our choice: actor and critic
-share one core, which halves the cost of the recurrent part, unless `separate_cores` gives each
-its own (as Ni et al. 2022 advise).
+Like RL² (Duan et al. 2016; Humplik et al. 2019, agent A, "baseline"). Our choice: actor and critic
+share one core, which halves the cost of the recurrent part; `separate_cores` gives each its own
+(as Ni et al. 2022 advise).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from taskbelief.types import (
 @dataclass(frozen=True)
 class Config(_history.Config):
     separate_cores: bool = False
-    """a memory each for actor and critic, in place of one for both"""
+    """whether actor and critic have a recurrent core each"""
 
 
 class _Network(nnx.Module):
@@ -44,7 +44,7 @@ class _Network(nnx.Module):
     def __call__(
         self, carry: Carry, x: Array, reset: Array, key: Key | None
     ) -> tuple[Carry, list[Array], Array]:
-        """-> (carry of each memory, the memories [T, B, memory_size], their penalty [T, B])."""
+        """Returns (carry of each core, memories [T, B, memory_size], their penalty [T, B])."""
         num = len(self.histories)
         keys = [None] * num if key is None else jax.random.split(key, num)
         parts = zip(self.histories, carry, keys, strict=True)
@@ -54,12 +54,12 @@ class _Network(nnx.Module):
 
 
 def make(problem: Problem, config: Config = Config()) -> Agent:
-    """The agent for `problem`; the label is not used."""
+    """Returns the agent for `problem`; it does not use the label."""
     return for_spec(problem.spec, config)
 
 
 def for_spec(spec: EnvSpec, config: Config) -> Agent:
-    """The agent for environments like `spec`."""
+    """Returns the agent for environments of this `spec`."""
     network = functional(lambda rngs: _Network(spec, config, rngs=rngs))
 
     def initial_carry(batch: int) -> Carry:

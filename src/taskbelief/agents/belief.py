@@ -1,8 +1,7 @@
-"""Agent B: a belief network, trained by the label alone, in front of the policy.
+"""A belief network, trained by the label alone, whose features are inputs of the policy.
 
-Actor and critic read x and the penultimate layer of the belief network, through
-a stop-gradient: what is inferred and what is done are learnt apart (Humplik et al. 2019,
-"belief network").
+Actor and critic read x and the penultimate layer of the belief network, through a stop-gradient:
+inference and control are trained separately (Humplik et al. 2019, agent B, "belief network").
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from taskbelief.types import (
 @dataclass(frozen=True)
 class Config(_history.LabelConfig):
     policy_hidden: int = 0
-    """units of a recurrent core of actor's and critic's own; 0: they are feed-forward"""
+    """units of a separate recurrent core of actor and critic; 0: they are feed-forward"""
 
 
 class _Network(nnx.Module):
@@ -63,7 +62,7 @@ class _Network(nnx.Module):
 
 
 def make(problem: Problem, config: Config = Config()) -> Agent:
-    """The agent for `problem`, whose label it learns to predict."""
+    """Returns the agent for `problem`, which learns to predict its label."""
     spec, label = problem.spec, problem.label.spec
     network = functional(lambda rngs: _Network(spec, label, config, rngs=rngs))
     core_type = cores.CORES[config.core]

@@ -1,8 +1,8 @@
-"""Acts on the exact posterior: what a policy can learn when inference is perfect [ours].
+"""A policy on the exact posterior: the result of learning with perfect inference [ours].
 
 Actor and critic are feed-forward and read x and statistics of the posterior, which is filtered
-along the history. Against `belief` it tells an inference fault from a policy fault; against the
-scripted explorer, how much planning for information is worth.
+along the history. The comparison with `belief` separates faults of inference from faults of the
+policy; the comparison with the scripted explorer gives the value of planning for information.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from taskbelief.types import (
 @dataclass(frozen=True)
 class Config:
     hypotheses: int = 256
-    """size of the grid of tasks, where there are infinitely many"""
+    """size of the grid of tasks, for infinite task spaces"""
 
     @property
     def needs(self) -> Needs:
@@ -39,7 +39,7 @@ class Config:
 
 
 def make(problem: Problem, config: Config = Config()) -> Agent:
-    """The agent for `problem`; the label is not used, and nothing is trained.
+    """Returns the agent for `problem`; it does not use the label and has no parameters.
 
     Raises:
       ValueError: the environment has no exact posterior.
@@ -53,7 +53,7 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), carry)
 
     def follow(carry: Carry, now: AgentInput) -> tuple[Carry, Array]:
-        """One step of one meta-episode: the last transition is now complete."""
+        """Updates the posterior of one meta-episode with the last transition, now complete."""
         belief, obs = carry
         reached = now.obs if now.reached is None else now.reached
         after = exact.update(belief, obs, now.prev_action, now.prev_reward, reached)

@@ -1,7 +1,7 @@
-"""The upper reference: the baseline's network, on observations that contain the task.
+"""The upper reference: the baseline's network, on observations that contain the label.
 
-With `condition="embedding"` it is told which training task it is in, and learns a vector for
-each: the task embeddings F^w that others can then learn to infer (Humplik et al. 2019).
+With `condition="embedding"` it observes the index of the training task, and learns a vector for
+each: the task embeddings F^w that other agents can then learn to infer (Humplik et al. 2019).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from taskbelief.types import (
 @dataclass(frozen=True)
 class Config(baseline.Config):
     condition: str = "label"
-    """what it is told: label (h), or embedding (a learned vector per training task)"""
+    """information about the task: label (h), or embedding (a learned vector per training task)"""
     embedding_size: int = 8
     """length of the learned vectors"""
 
@@ -43,10 +43,10 @@ class Config(baseline.Config):
 
 
 def make(problem: Problem, config: Config = Config()) -> Agent:
-    """The oracle for `problem`, once its label is revealed.
+    """Returns the oracle for `problem` with its label revealed.
 
     Raises:
-      ValueError: a label that cannot be revealed, or is not `task_index` where vectors are learnt.
+      ValueError: the label cannot be revealed, or is not `task_index` with `condition="embedding"`.
     """
     spec, label = problem.revealed().spec, problem.label.spec
     if config.condition == "label":
@@ -67,8 +67,8 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
         params: Params, carry: Carry, inputs: AgentInput, key: Key | None
     ) -> tuple[Carry, Features]:
         x, index = inputs.obs[..., :bare], inputs.obs[..., bare:]
-        told = jnp.concatenate([x, index @ params["table"]], axis=-1)
-        return agent.unroll(params["agent"], carry, inputs._replace(obs=told), key)
+        obs = jnp.concatenate([x, index @ params["table"]], axis=-1)
+        return agent.unroll(params["agent"], carry, inputs._replace(obs=obs), key)
 
     def aux_loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
         return agent.aux_loss(params["agent"], features, label)

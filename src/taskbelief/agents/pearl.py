@@ -7,14 +7,22 @@ posterior, and kept to the episode's end; the policy acts on (x, z) as if z were
 critic's gradient trains the encoder, with the penalty KL(q(z) || N(0, I)); the actor's does not.
 
 It learns with `sac`, whose context for the encoder and whose batch for actor and critic are drawn
-apart. Not as published, beside what sac.py names:
+apart, from the task's latest meta-episode and from its whole history. The published code is
+github.com/katerakelly/oyster; what differs from its settings for the sparse point robot, beside
+what sac.py names, and why:
 
-- The prior is one of the factors, so that what tells nothing leaves z to be guessed (published:
-  the factors alone). Factors start weak, and a few that find the goal can still outweigh many that
-  do not.
-- The context of an update is drawn from one meta-episode, of which the agent has seen the
-  end (published: from the latest 50 episodes on the task, five of them with z from the prior).
-- An encoder of 64 units (published: 200), as far as 2 cores go.
+- The prior is one of the factors (published: the factors alone). What tells nothing then leaves z
+  to be guessed, and the first factors start weak.
+- A context has 32 transitions (1,024), which costs less. When acting, the evidence of more is
+  scaled down to that of so many: the published code draws as many as when learning, again and
+  again where there are fewer, and so knows posteriors of one strength only.
+- A context is of the first episodes of the meta-episode, of any number (of up to 50 episodes, to
+  their end). After 20 episodes most contexts hold a hit, and the paths to the goal give it away
+  without one; where there is none yet, the posterior would be one that was never learnt, and
+  repeat itself.
+- One episode with z from the prior (five, at test too): so the posterior has learnt to search.
+- 20 episodes on a task before it is learnt from (50), as many as at test.
+- A KL weight of 1e-3 (8e-4 in our units), and two layers of 64 units in the encoder (three of 200).
 """
 
 from __future__ import annotations
@@ -50,14 +58,14 @@ class Config:
     """units of each of the encoder's hidden layers (published: 200)"""
     encoder_layers: int = 2
     """hidden layers of the encoder (published: 3)"""
-    kl_weight: float = 2e-3
+    kl_weight: float = 1e-3
     """weight of the penalty KL(q(z | context) || N(0, I)), in nats, beside the critic's loss.
     Published: 1 for the sum over 16 tasks, beside squared errors of rewards a hundred times as
     large; that is 16 / 100² beside squared errors in our units, and half of it beside halves"""
     context: int = 32
     """transitions that a task is inferred from when learning (published: 1024); when acting, the
     evidence of more is scaled down to that of so many (published: so many are drawn)"""
-    prior_episodes: int = 3
+    prior_episodes: int = 1
     """at the start of each task, with z from the prior (published: 5)"""
 
     @property

@@ -1,1 +1,1 @@
-"""One environment, one file; `make` in each is a frozen dataclass of its settings."""
+"""Environments, one per file; `make` in each is a frozen dataclass of its settings."""

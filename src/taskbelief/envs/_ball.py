@@ -10,7 +10,7 @@ from taskbelief.types import Array
 def roll(
     position: Array, velocity: Array, force: Array, *, friction: float, wall: float
 ) -> tuple[Array, Array]:
-    """One substep of a unit mass: v' = (1 - friction) v + force, x' = x + v'.
+    """Advances a unit mass by one substep: v' = (1 - friction) v + force, x' = x + v'.
 
     Args:
       position, velocity, force: [2], in lengths, lengths per substep, and per substep².
@@ -29,7 +29,8 @@ def roll(
 def force_to_reach(
     displacement: Array, velocity: Array, *, friction: float, substeps: int
 ) -> Array:
-    """The constant force, [2], that displaces a free ball by `displacement` in `substeps`."""
+    """Returns the constant force, [2], that displaces a free ball by `displacement` in
+    `substeps`."""
     keep = 1.0 - friction
     carried = sum(keep ** (i + 1) for i in range(substeps))
     pushed = sum(keep**j for i in range(substeps) for j in range(i + 1))

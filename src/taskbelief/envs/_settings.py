@@ -1,4 +1,4 @@
-"""Checks of settings, made when an environment is constructed."""
+"""Checks of settings at the construction of an environment."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def require(holds: bool, field: str, value: object, allowed: str) -> None:
 
 
 def require_types(settings: Any) -> None:
-    """Raises ValueError naming the first field of the dataclass that is of another type than it
-    says: int, float (an int will do), bool or str. Other types are not looked at."""
+    """Raises ValueError naming the first field of the dataclass whose value is not of its type:
+    int, float (or int), bool or str. Other types are not checked."""
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         is_bool = isinstance(value, bool)

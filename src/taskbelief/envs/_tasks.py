@@ -1,4 +1,4 @@
-"""Fixed sets of tasks, and what tasks drawn uniformly share."""
+"""Fixed sets of uniformly drawn tasks."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def uniform(
     high: float,
     shape: tuple[int, ...] = (),
 ) -> Array:
-    """[num, *shape] float32 from U(low, high): the parameters of a task set.
+    """Returns the parameters of a task set, [num, *shape] float32 from U(low, high).
 
-    The same on every machine: drawn by NumPy's PCG64 from a fixed seed per split. `sizes`: of
-    the training and of the hold-out set, where `num` is None.
+    They are the same on every machine: drawn by NumPy's PCG64 from a fixed seed per split. `sizes`:
+    of the training and of the hold-out set, where `num` is None.
     """
     require_split(split)
     seed = 0 if split == "train" else 1

@@ -1,7 +1,7 @@
 """Bernoulli bandit: 20 arms, 100 pulls (Humplik et al. 2019; RL², Duan et al. 2016).
 
 The task is the vector of the arms' success probabilities. The observation is a constant:
-all there is to know comes with the agent's previous action and reward.
+all information is in the agent's previous action and reward.
 Our choice: the prior of the probabilities, U(0, 1) each, independent.
 """
 
@@ -53,7 +53,7 @@ class Bandit:
             task=Probabilities(self.arms),
             goal=Categories(1, self.arms),
             episode_steps=self.horizon,
-            obs_range=((1.0, 1.0),),
+            obs_range=((0.0, 1.0),),
         )
 
     # ---- tasks
@@ -80,8 +80,8 @@ class Bandit:
     def step(
         self, key: Key, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
-        """Pays 1 with the probability of the arm `action`, [] int32; one that there is not is the
-        nearest that there is."""
+        """Gives reward 1 with the probability of the arm `action`, [] int32; outside the range, of
+        the nearest arm."""
         action = self.spec.action.legal(action)
         win = jax.random.uniform(key) < task.probabilities[action]
         return jnp.ones(1), state, win.astype(jnp.float32), jnp.zeros((), bool)
@@ -89,12 +89,12 @@ class Bandit:
     # ---- references
 
     def expert(self, key: Key, state: State, task: Task) -> Array:
-        """The best arm."""
+        """Returns the best arm."""
         del key, state
         return jnp.argmax(task.probabilities).astype(jnp.int32)
 
     def goal(self, obs: Array, task: Task) -> Array:
-        """The best arm, [1]."""
+        """Returns the best arm, [1]."""
         del obs
         return jnp.argmax(task.probabilities, keepdims=True).astype(jnp.int32)
 
@@ -125,7 +125,7 @@ class Bandit:
         return carry, jnp.where(reward > 0.5, jnp.log(p), jnp.log1p(-p))
 
     def hypotheses(self, num: int = 1024) -> tuple[Task, Array]:
-        """`num` vectors drawn from the prior. The exact posterior is conjugate: posterior.py."""
+        """Draws `num` vectors from the prior. The exact posterior is conjugate (posterior.py)."""
         rng = np.random.Generator(np.random.PCG64(2))
         tasks = jnp.asarray(rng.uniform(size=(num, self.arms)), jnp.float32)
         return Task(tasks), jnp.full(num, -np.log(num), jnp.float32)

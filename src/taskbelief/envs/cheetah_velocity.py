@@ -4,9 +4,9 @@ The body, its observations and its resets are Brax's own; only the reward is rep
 max(1 - abs(v / v_target - 1), 0) of the forward velocity v, without a cost of control.
 
 Certain: the body, the reward. Our choice, because no source gives it: the range of target
-speeds and p(w) uniform over it; that v is the forward velocity which the last observation
-shows (Brax's own reward takes the displacement over the step instead, which an agent does
-not see); the physics backend. The horizon is that of the half-cheetah tasks of peers.
+speeds and p(w) uniform over it; that v is the forward velocity in the last observation
+(Brax's own reward uses the displacement over the step, which an agent does not observe); the
+physics backend. The horizon is that of other half-cheetah tasks.
 
 Needs Brax, which is imported when the body is first built.
 """
@@ -27,7 +27,7 @@ from taskbelief.types import Array, Continuous, EnvSpec, Key, Reals
 
 BACKENDS = ("spring", "positional", "generalized", "mjx")
 
-_FORWARD = 8  # place of the forward velocity in the observation: after 8 coordinates
+_FORWARD = 8  # index of the forward velocity in the observation, after 8 coordinates
 
 
 class Task(NamedTuple):
@@ -45,7 +45,9 @@ class CheetahVelocity:
     fastest: float = 3.0
     """largest target speed, metres per second [our choice]"""
     horizon: int = 200
-    """agent steps in a meta-episode, of 0.05 seconds each"""
+    """agent steps in an episode, of 0.05 seconds each"""
+    episodes: int = 1
+    """episodes in a meta-episode; the body is reset between them, the target speed remains"""
     backend: str = "spring"
     """Brax's physics: "spring", "positional", "generalized" or "mjx" [our choice]"""
     train_tasks: int = 100
@@ -60,6 +62,7 @@ class CheetahVelocity:
             self.fastest > self.slowest, "fastest", self.fastest, f"above slowest={self.slowest}"
         )
         require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
+        require(self.episodes >= 1, "episodes", self.episodes, "at least 1")
         require(self.backend in BACKENDS, "backend", self.backend, f"one of {', '.join(BACKENDS)}")
         require(self.train_tasks >= 1, "train_tasks", self.train_tasks, "at least 1")
         require(self.holdout_tasks >= 1, "holdout_tasks", self.holdout_tasks, "at least 1")
@@ -74,11 +77,12 @@ class CheetahVelocity:
             task=speed,
             goal=speed,
             episode_steps=self.horizon,
+            episodes_per_task=self.episodes,
         )
 
     @property
     def body(self) -> Any:
-        """Brax's half-cheetah, shared by all environments of one backend."""
+        """Returns Brax's half-cheetah, shared by all environments of one backend."""
         return _body(self.backend)
 
     # ---- tasks
@@ -99,7 +103,7 @@ class CheetahVelocity:
     # ---- dynamics
 
     def reset(self, key: Key, task: Task) -> tuple[Array, State]:
-        """Brax's own: the default pose with a little noise."""
+        """Resets the body as Brax does: the default pose with a little noise."""
         del task
         body = _body(self.backend).reset(key)
         return body.obs, State(body)
@@ -107,7 +111,7 @@ class CheetahVelocity:
     def step(
         self, key: Key, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
-        """One step of Brax's half-cheetah by torques `action`, [6] in [-1, 1], clipped, where NaN
+        """Advances Brax's half-cheetah by torques `action`, [6] in [-1, 1], clipped, where NaN
         counts as 0; deterministic, `key` is not used."""
         del key
         action = self.spec.action.legal(action)
@@ -119,12 +123,12 @@ class CheetahVelocity:
     # ---- references (no expert: nobody has scripted a gait for each speed)
 
     def goal(self, obs: Array, task: Task) -> Array:
-        """The target speed, [1], metres per second."""
+        """Returns the target speed, [1], metres per second."""
         del obs
         return task.speed[None]
 
     def distance(self, state: State, task: Task) -> Array:
-        """Of the speed at present from the target speed, metres per second."""
+        """Returns the distance of the current speed from the target speed, metres per second."""
         return jnp.abs(state.body.obs[_FORWARD] - task.speed)
 
     # ---- likelihood
@@ -142,40 +146,41 @@ class CheetahVelocity:
         reward: Array,
         next_obs: Array,
     ) -> tuple[tuple[()], Array]:
-        """Of the reward, given the velocity that the agent sees.
+        """Returns the log-likelihood of the reward, given the velocity that the agent observes.
 
-        The reward is certain, given speed and task: its density is a spike, of height
-        inverse to how fast the reward changes with v_target. A grid of hypotheses stands
-        for all speeds between its points, so the spike is given the width of a cell.
+        The reward is a function of speed and task: its density is a spike, whose height is
+        the inverse of the reward's slope by v_target. A grid of hypotheses represents
+        all speeds between its points, so the spike has the width of a cell.
         """
         del obs, action
         velocity = next_obs[_FORWARD]
         slope = jnp.abs(velocity) / jnp.square(task.speed)  # of the reward, by v_target
         width = _SOFT * slope + 1e-5
         off = jnp.abs(reward - _reward(next_obs, task)) / width
-        # No reward (too fast, or not forwards) is an event of its own, not a density.
+        # Zero reward (too fast, or not forwards) is an event with a probability, not a density.
         return carry, jnp.where(reward > 0.0, -off - jnp.log(width), -off)
 
     def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
-        """`num` speeds, evenly spaced."""
+        """Returns `num` speeds, evenly spaced."""
         shares = (np.arange(num) + 0.5) / num
         speeds = self.slowest + (self.fastest - self.slowest) * shares
         return Task(jnp.asarray(speeds, jnp.float32)), jnp.full(num, -np.log(num), jnp.float32)
 
 
 def _reward(obs: Array, task: Task) -> Array:
-    """1 at the target speed, less on either side, 0 at rest and from its double on."""
+    """Returns the reward: 1 at the target speed, less on either side, 0 at rest and from its
+    double."""
     return jnp.maximum(1.0 - jnp.abs(obs[_FORWARD] / task.speed - 1.0), 0.0)
 
 
 @functools.lru_cache
 def _body(backend: str) -> Any:
-    """Brax's half-cheetah, built once for each backend."""
+    """Returns Brax's half-cheetah, built once for each backend."""
     try:
         from brax import envs
     except ImportError as error:
         raise ImportError("cheetah_velocity needs Brax: pip install brax") from error
-    # The model is made of arrays: never tracers, though `make` may run under jit.
+    # The model consists of concrete arrays, not of tracers, although `make` may run under jit.
     with jax.ensure_compile_time_eval():
         return envs.get_environment("halfcheetah", backend=backend)
 

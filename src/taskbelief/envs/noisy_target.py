@@ -1,13 +1,12 @@
 """Noisy target: find a hidden place from coin flips (Humplik et al. 2019).
 
-A ball rolls on a floor. Each step it is paid 1 with probability min(0.5, 1 / (1 + d²)),
+A ball rolls on a floor. Each step gives reward 1 with probability min(0.5, 1 / (1 + d²)),
 where d is its distance to a hidden target on a semicircle, of radius 5 in the unit of d.
-Reaching the target does not end or teleport anything: one payment tells little, and the
-agent has to integrate them.
+The arrival at the target has no effect. One reward carries little information, and the
+agent has to integrate many.
 
-Certain: the rolling ball, that it is not teleported, the payment, the semicircle. Our
-choice, because no source gives it: every number below, p(w) uniform over the angle, where
-the ball starts.
+Certain: the rolling ball without teleports, the reward, the semicircle. Our choice, because
+no source gives it: every number below, p(w) uniform over the angle, the start of the ball.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class State(NamedTuple):
 @dataclass(frozen=True)
 class NoisyTarget:
     radius: float = 5.0
-    """of the semicircle, in the unit of length of the payment's d [our choice]"""
+    """radius of the semicircle, in the unit of d [our choice]"""
     horizon: int = 100
     """agent steps in a meta-episode [our choice]"""
     force: float = 0.025
@@ -90,7 +89,7 @@ class NoisyTarget:
     # ---- dynamics
 
     def reset(self, key: Key, task: Task) -> tuple[Array, State]:
-        """At rest in the centre of the semicircle."""
+        """Puts the ball at rest in the centre of the semicircle."""
         del key, task
         state = State(position=jnp.zeros(2), velocity=jnp.zeros(2))
         return self._observe(state), state
@@ -99,7 +98,7 @@ class NoisyTarget:
         self, key: Key, state: State, action: Array, task: Task
     ) -> tuple[Array, State, Array, Array]:
         """Rolls the ball by the force `action`, [2] in [-1, 1], clipped, where NaN counts as 0;
-        then flips the coin of the place where it came to be."""
+        then draws the reward at its new position."""
         action = self.spec.action.legal(action)
         state = State(
             *_ball.roll(
@@ -110,16 +109,16 @@ class NoisyTarget:
                 wall=self.arena,
             )
         )
-        paid = jax.random.uniform(key) < self._chance(state.position, task)
-        return self._observe(state), state, paid.astype(jnp.float32), jnp.zeros((), bool)
+        reward = jax.random.uniform(key) < self._chance(state.position, task)
+        return self._observe(state), state, reward.astype(jnp.float32), jnp.zeros((), bool)
 
     def _chance(self, position: Array, task: Task) -> Array:
-        """Of being paid at `position`."""
+        """Returns the probability of reward 1 at `position`."""
         gap = self.radius * (position - task.target)
         return jnp.minimum(0.5, 1.0 / (1.0 + jnp.sum(jnp.square(gap))))
 
     def _observe(self, state: State) -> Array:
-        """[position 2, in radii; velocity 2, in top speeds]."""
+        """Returns the observation [position 2, in radii; velocity 2, in top speeds]."""
         top_speed = self.force / self.friction
         return jnp.concatenate([state.position, state.velocity / top_speed])
 
@@ -135,12 +134,12 @@ class NoisyTarget:
         return action / jnp.maximum(1.0, jnp.max(jnp.abs(action)))  # keep the direction
 
     def goal(self, obs: Array, task: Task) -> Array:
-        """The target's position, [2], in radii."""
+        """Returns the target's position, [2], in radii."""
         del obs
         return task.target
 
     def distance(self, state: State, task: Task) -> Array:
-        """To the target, in radii."""
+        """Returns the distance to the target, in radii."""
         return jnp.linalg.norm(task.target - state.position)
 
     # ---- likelihood
@@ -158,13 +157,13 @@ class NoisyTarget:
         reward: Array,
         next_obs: Array,
     ) -> tuple[tuple[()], Array]:
-        """Of the coin's fall at the place where the ball came to be."""
+        """Returns the log-likelihood of the reward at the new position of the ball."""
         del obs, action
         chance = self._chance(next_obs[:2], task)
         return carry, jnp.where(reward > 0.5, jnp.log(chance), jnp.log1p(-chance))
 
     def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
-        """`num` targets, evenly spaced on the semicircle."""
+        """Returns `num` targets, evenly spaced on the semicircle."""
         angles = (np.arange(num) + 0.5) * np.pi / num
         tasks = _on_circle(jnp.asarray(angles, jnp.float32))
         return tasks, jnp.full(num, -np.log(num), jnp.float32)

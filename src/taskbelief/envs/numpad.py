@@ -3,15 +3,15 @@
 A floor of size x size pads, like a telephone's. The task is a sequence of distinct,
 neighbouring pads. A ball rolls on the floor; rolling onto a pad presses it. The next pad of
 the sequence lights up when pressed; any other turns all lights out, and the sequence has
-to be pressed again from its start. A pad pays 1 the first time it lights up since the last
-completion, so that replaying the lit part after a mistake earns nothing. Completing the
-sequence turns all lights out, and every pad can be earned again. Rewards are sparse and the
-memory needed is long: the agent has to find out, and keep, the order.
+to be pressed again from its start. A pad gives reward 1 the first time it lights up since the last
+completion, so that a repetition of the lit part after a mistake gives none. Completing the
+sequence turns all lights out, and every pad can give its reward again. Rewards are sparse and
+require a long memory: the agent has to find and remember the order.
 
-Certain: the pads, the lights, when they go out, what is paid, the optional jump and cues.
-Our choice, because no source gives it: every number below, the gaps between the pads, that
-a wrong press always clears (also when it is the sequence's first pad), where the ball starts,
-that the pad pressed last is observed, and mercy.
+Certain: the pads, the lights, the events that turn them out, the rewards, the optional jump
+and cues. Our choice, because no source gives it: every number below, the gaps between the pads,
+that a wrong press always turns the lights out (also the sequence's first pad), the start of the
+ball, that the pad pressed last is observed, and mercy.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from taskbelief.envs import _ball
 from taskbelief.envs._settings import require, require_split, require_types
 from taskbelief.types import Array, Categories, Continuous, EnvSpec, Key
 
-# log-likelihood of an observation that a hypothesis rules out. Finite, because a compiled
-# likelihood may round a ball at the very rim of a pad to its other side than the compiled
-# step did: one such event must not rule out the truth for good.
+# Log-likelihood of an observation that contradicts a hypothesis. It is finite, because rounding
+# can put a ball at the rim of a pad on different sides in the compiled likelihood and in the
+# compiled step, and one such event must not exclude the true task.
 _RULED_OUT = -20.0
 
 
@@ -45,7 +45,7 @@ class State(NamedTuple):
     position: Array  # [2] float32, in pad spacings from the centre of the floor
     velocity: Array  # [2] float32, in pad spacings per substep
     progress: Array  # [] int32: pads of the sequence that are lit
-    earned: Array  # [] int32: pads paid for since the last completion
+    earned: Array  # [] int32: pads rewarded since the last completion
     contact: Array  # [] int32: the pad under the ball, -1 for none (or while jumping)
     pressed: Array  # [] int32: the pad pressed last, -1 before the first
     cue: Array  # [length] bool: places of the sequence shown in the next observation
@@ -150,12 +150,12 @@ class Numpad:
     # ---- tasks
 
     def sample_task(self, key: Key) -> Task:
-        """Uniform over all sequences."""
+        """Draws a sequence, uniformly."""
         sequences = self._all_sequences
         return Task(sequences[jax.random.randint(key, (), 0, len(sequences))])
 
     def task_set(self, split: str, num: int | None = None) -> Task:
-        """The first `train_tasks` sequences of a fixed shuffle, and all others."""
+        """Returns the first `train_tasks` sequences of a fixed shuffle, or all others."""
         require_split(split)
         shuffled = np.random.Generator(np.random.PCG64(0)).permutation(
             _sequences(self.size, self.length, self.neighbours)
@@ -169,18 +169,18 @@ class Numpad:
         return task.sequence
 
     def hypotheses(self, num: int = 0) -> tuple[Task, Array]:
-        """All sequences, equally probable (`num` is ignored)."""
+        """Returns all sequences, equally probable (`num` is ignored)."""
         sequences = self._all_sequences
         return Task(sequences), jnp.full(len(sequences), -np.log(len(sequences)), jnp.float32)
 
     def at_test(self) -> Numpad:
-        """The same numpad without cues or mercy, observations of the same shape."""
+        """Returns the same numpad without cues or mercy, with observations of the same shape."""
         return replace(self, cue_share=0.0, mercy_share=0.0)
 
     # ---- dynamics
 
     def reset(self, key: Key, task: Task) -> tuple[Array, State]:
-        """All lights out, the ball at rest anywhere on the floor."""
+        """Turns all lights out and puts the ball at rest at a random position."""
         place, cued, chance, shown, merciful, mercy = jax.random.split(key, 6)
         wall = self._wall
         position = jax.random.uniform(place, (2,), minval=-wall, maxval=wall)
@@ -215,7 +215,8 @@ class Numpad:
     def _roll(
         self, state: State, action: Array, forgiven: Array, task: Task
     ) -> tuple[State, Array]:
-        """State and reward of a step; `forgiven` [substeps]: wrong presses that do not clear."""
+        """Returns state and reward of a step; `forgiven` [substeps]: wrong presses have no
+        effect."""
         action = jnp.clip(action, -1.0, 1.0)
         jumping = action[2] > 0.0 if self.jump else jnp.zeros((), bool)
         reward = jnp.zeros(())
@@ -230,18 +231,18 @@ class Numpad:
             contact = jnp.where(jumping, -1, self._pad_under(position))
             pressed = (contact >= 0) & (contact != state.contact)
             state = state._replace(position=position, velocity=velocity, contact=contact)
-            state, paid = self._press(state, pressed, forgiven[substep], task)
-            reward = reward + paid
+            state, gain = self._press(state, pressed, forgiven[substep], task)
+            reward = reward + gain
         return state, reward
 
     def _press(
         self, state: State, pressed: Array, forgiven: Array, task: Task
     ) -> tuple[State, Array]:
-        """Lights and payment after the pad in contact was pressed (if it was)."""
+        """Returns lights and reward after a press of the pad in contact, if there is one."""
         right = state.contact == self._next_pad(state.progress, task)
         after_mistake = jnp.where(forgiven, state.progress, 0)
         progress = jnp.where(right, state.progress + 1, after_mistake)
-        paid = progress > state.earned
+        gain = progress > state.earned
         earned = jnp.maximum(state.earned, progress)
         complete = progress == self.length
         progress = jnp.where(complete, 0, progress)
@@ -251,24 +252,24 @@ class Numpad:
             earned=jnp.where(pressed, earned, state.earned),
             pressed=jnp.where(pressed, state.contact, state.pressed),
         )
-        return state, (pressed & paid).astype(jnp.float32)
+        return state, (pressed & gain).astype(jnp.float32)
 
     def _next_pad(self, progress: Array, task: Task) -> Array:
-        """By comparison, place for place: a CPU does this for hundreds of hypotheses at once,
-        which an index, or a sum over places, would keep it from."""
+        """Compares each place of the sequence, which a CPU vectorises over hundreds of hypotheses;
+        an index, or a sum over places, is not vectorised."""
         pad = task.sequence[0]
         for place in range(1, self.length):
             pad = jnp.where(progress == place, task.sequence[place], pad)
         return pad
 
     def _progress(self, obs: Array) -> Array:
-        """How many pads are lit, [] int32, as observed."""
+        """Returns the number of lit pads, [] int32, from an observation."""
         pads = self.size**2
         return jnp.argmax(obs[4 + pads : 4 + pads + self.length]).astype(jnp.int32)
 
     def _observe(self, state: State, task: Task) -> Array:
-        """[position 2, velocity 2, lights, one-hots of how many are lit and of the pad pressed
-        last, cue]."""
+        """Returns the observation [position 2, velocity 2, lights, one-hots of how many are lit and
+        of the pad pressed last, cue]."""
         one_hots = jax.nn.one_hot(task.sequence, self.size**2)  # [length, pads]
         lit = jnp.arange(self.length) < state.progress
         parts = [
@@ -302,19 +303,20 @@ class Numpad:
         return jnp.append(action, -1.0) if self.jump else action
 
     def goal(self, obs: Array, task: Task) -> Array:
-        """The next pad of the sequence, [1]."""
+        """Returns the next pad of the sequence, [1]."""
         return self._next_pad(self._progress(obs), task)[None]
 
     def distance(self, state: State, task: Task) -> Array:
-        """To the next pad of the sequence, in pad spacings; off it and back, if already on it."""
+        """Returns the distance to the next pad of the sequence, in pad spacings; the way off it and
+        back, if the ball is already on it."""
         target, back = self._way(state, task)
         return jnp.linalg.norm(target - state.position) + back
 
     def _way(self, state: State, task: Task) -> tuple[Array, Array]:
-        """Where to roll to press the next pad, [2], and how far it is from there, [].
+        """Returns the position to roll to, [2], and the remaining distance to the next pad, [].
 
-        A pad under the ball is not pressed again until the ball has left it: the way then
-        leads to the gap beside it first, on the side of the middle column.
+        The ball has to leave a pad before it can press it again: the way then leads to the gap
+        beside it first, on the side of the middle column.
         """
         pad = self._next_pad(state.progress, task)
         centre = jnp.asarray(self._coordinates)[pad]
@@ -338,7 +340,8 @@ class Numpad:
         reward: Array,
         next_obs: Array,
     ) -> tuple[HypothesisCarry, Array]:
-        """0 where `task` explains lights, payment and cue, about minus infinity elsewhere."""
+        """Returns 0 where `task` explains lights, reward and cue, about minus infinity
+        elsewhere."""
         pads = self.size**2
         state = State(
             position=obs[:2],
@@ -358,11 +361,11 @@ class Numpad:
         same_lights = jnp.all(functools.reduce(jnp.bitwise_or, lit) == bits_after)
 
         def explains(forgiven: bool) -> tuple[State, Array]:
-            after, paid = self._roll(state, action, jnp.full(self.substeps, forgiven), task)
-            return after, (after.progress == count_after) & (paid == reward)
+            after, gain = self._roll(state, action, jnp.full(self.substeps, forgiven), task)
+            return after, (after.progress == count_after) & (gain == reward)
 
         predicted, explained = explains(False)
-        if self.mercy_share:  # a light that stayed on tells of mercy, not of the task
+        if self.mercy_share:  # a light that stayed on is evidence of mercy, not of the task
             explained |= explains(True)[1]
         explained &= same_lights
         if self.cues == "next":  # "first" shows no cue after the first observation
@@ -371,7 +374,7 @@ class Numpad:
         return carry, jnp.where(explained, 0.0, _RULED_OUT)
 
     def start_log_likelihood(self, task: Task, obs: Array) -> Array:
-        """0 where `task` explains the cue in the first observation."""
+        """Returns 0 where `task` explains the cue in the first observation."""
         if self.cues == "none":
             return jnp.zeros(())
         return jnp.where(self._explains_cue(task, obs), 0.0, _RULED_OUT)
@@ -385,8 +388,8 @@ class Numpad:
         return jnp.all((jnp.sum(shown, -1) == 0) | (jnp.argmax(shown, -1) == expected))
 
     def _contact_before(self, carry: HypothesisCarry, position: Array) -> Array:
-        """The contact a step begins with. Without jumps it is seen, and so the physics of a
-        step is the same for all hypotheses: under vmap it is computed once."""
+        """Returns the contact at the beginning of a step. Without jumps it is observed, so that the
+        physics of a step is the same for all hypotheses and computed once under vmap."""
         under = self._pad_under(position)
         if not self.jump:
             return under
@@ -396,7 +399,7 @@ class Numpad:
 
     @property
     def _cued_pads(self) -> int:
-        """How many pads the cue block has room for."""
+        """Returns the number of pads in the cue block."""
         return {"none": 0, "first": self.length, "next": 1}[self.cues]
 
     @property
@@ -405,7 +408,7 @@ class Numpad:
 
     @property
     def _coordinates(self) -> tuple[tuple[float, float], ...]:
-        """Centre (x, y) of each pad, in pad spacings from the centre of the floor."""
+        """Returns the centre (x, y) of each pad, in pad spacings from the centre of the floor."""
         middle = (self.size - 1) / 2
         return tuple((i % self.size - middle, i // self.size - middle) for i in range(self.size**2))
 
@@ -414,7 +417,7 @@ class Numpad:
         return jnp.asarray(_sequences(self.size, self.length, self.neighbours))
 
     def _pad_under(self, position: Array) -> Array:
-        """The pad that covers `position`, -1 for none."""
+        """Returns the pad that covers `position`, -1 for none."""
         middle = (self.size - 1) / 2
         cell = jnp.clip(jnp.round(position + middle), 0, self.size - 1)
         inside = jnp.all(jnp.abs(position + middle - cell) < self.pad_half_width)
@@ -423,14 +426,15 @@ class Numpad:
 
 
 def _bits(index: Array, num: int) -> Array:
-    """One bit for each `index` [K] below `num`, in as many words as it takes: int32 [K, words]."""
+    """Returns one bit for each `index` [K] below `num`, in the necessary number of words: int32
+    [K, words]."""
     words = jnp.arange(-(-num // 31))
     return jnp.where(index[:, None] // 31 == words, 1 << (index[:, None] % 31), 0)
 
 
 @functools.lru_cache
 def _sequences(size: int, length: int, neighbours: int) -> np.ndarray:
-    """All sequences of distinct, neighbouring pads, [K, length] int32."""
+    """Returns all sequences of distinct, neighbouring pads, [K, length] int32."""
 
     def adjacent(a: int, b: int) -> bool:
         dx, dy = abs(a % size - b % size), abs(a // size - b // size)

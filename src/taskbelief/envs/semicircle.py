@@ -1,8 +1,8 @@
 """Semicircle: a point mass searches a target on a semicircle (Humplik et al. 2019).
 
-The task is the target's angle. A unicycle drives by speed and turn rate; reaching the
-target pays 1 and teleports it back to the origin, so that the agent gains by remembering
-where the target was.
+The task is the target's angle. A unicycle drives by speed and turn rate. The arrival at
+the target gives reward 1 and teleports it back to the origin, so that an agent benefits from
+its memory of the target.
 
 Certain from two codes that cite the paper's appendix: the unicycle, its speed and turn rate,
 time step, action repeat broken off on a hit, heading updated before the position, start at
@@ -36,15 +36,18 @@ class State(NamedTuple):
 @dataclass(frozen=True)
 class Semicircle:
     horizon: int = 100
-    """agent steps in a meta-episode [our choice]"""
+    """agent steps in an episode [our choice]"""
+    episodes: int = 1
+    """episodes in a meta-episode; the mass returns to the origin between them, the target
+    remains"""
     target_radius: float = 0.2
     """distance from the target that counts as reaching it, in radii of the semicircle"""
     max_speed: float = 1.0
-    """at full action, radii per second"""
+    """speed at full action, radii per second"""
     max_turn_rate: float = 2 * np.pi
-    """at full action, radians per second"""
+    """turn rate at full action, radians per second"""
     time_step: float = 0.01
-    """of the physics, seconds"""
+    """time step of the physics, seconds"""
     action_repeat: int = 10
     """physics steps per agent step, broken off when the target is reached"""
     arena: float = 1.5
@@ -57,6 +60,7 @@ class Semicircle:
     def __post_init__(self) -> None:
         require_types(self)
         require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
+        require(self.episodes >= 1, "episodes", self.episodes, "at least 1")
         require(0 < self.target_radius < 1, "target_radius", self.target_radius, "between 0 and 1")
         require(self.max_speed > 0, "max_speed", self.max_speed, "positive")
         require(self.max_turn_rate > 0, "max_turn_rate", self.max_turn_rate, "positive")
@@ -74,6 +78,7 @@ class Semicircle:
             task=Reals(1, centre=(np.pi / 2,), scale=(np.pi / np.sqrt(12),)),
             goal=Reals(2, centre=(0.0, 2 / np.pi), scale=(np.sqrt(0.5), 0.31), origin=(0, 1)),
             episode_steps=self.horizon,
+            episodes_per_task=self.episodes,
             obs_range=((-self.arena, self.arena),) * 2 + ((-1.0, 1.0),) * 2,
         )
 
@@ -95,7 +100,7 @@ class Semicircle:
     # ---- dynamics
 
     def reset(self, key: Key, task: Task) -> tuple[Array, State]:
-        """At the origin, with a random heading."""
+        """Puts the mass at the origin, with a random heading."""
         del task
         heading = jax.random.uniform(key, minval=-np.pi, maxval=np.pi)
         state = State(position=jnp.zeros(2), heading=heading)
@@ -116,7 +121,8 @@ class Semicircle:
         return self._observe(state), state, hit.astype(jnp.float32), jnp.zeros((), bool)
 
     def _drive(self, state: State, action: Array) -> tuple[Array, Array]:
-        """Positions [action_repeat, 2] and headings [action_repeat] after each physics step."""
+        """Returns positions [action_repeat, 2] and headings [action_repeat] after each physics
+        step."""
         action = jnp.clip(action, -1.0, 1.0)
         turn = action[1] * (self.max_turn_rate * self.time_step)
         headings = state.heading + turn * jnp.arange(1, self.action_repeat + 1)
@@ -129,7 +135,7 @@ class Semicircle:
         return jnp.stack(positions), headings
 
     def _observe(self, state: State) -> Array:
-        """[x, y, sin(heading), cos(heading)]."""
+        """Returns the observation [x, y, sin(heading), cos(heading)]."""
         direction = jnp.stack([jnp.sin(state.heading), jnp.cos(state.heading)])
         return jnp.concatenate([state.position, direction])
 
@@ -151,12 +157,12 @@ class Semicircle:
         return jnp.clip(jnp.stack([speed, turn / per_step]), -1.0, 1.0)
 
     def goal(self, obs: Array, task: Task) -> Array:
-        """The target's position, [2], in radii."""
+        """Returns the target's position, [2], in radii."""
         del obs
         return self._target(task)
 
     def distance(self, state: State, task: Task) -> Array:
-        """To the target, in radii."""
+        """Returns the distance to the target, in radii."""
         return jnp.linalg.norm(self._target(task) - state.position)
 
     # ---- likelihood
@@ -174,10 +180,10 @@ class Semicircle:
         reward: Array,
         next_obs: Array,
     ) -> tuple[tuple[()], Array]:
-        """Of hit or miss, with the rim of the target softened by `_RIM`.
+        """Returns the log-likelihood of hit or miss, with the rim of the target softened by `_RIM`.
 
-        A grid of hypotheses stands for all angles between its points: without the soft rim
-        the truth's neighbours could all be ruled out.
+        A grid of hypotheses represents all angles between its points: with a sharp rim all
+        neighbours of the true angle could be excluded.
         """
         del next_obs
         state = State(position=obs[:2], heading=jnp.arctan2(obs[2], obs[3]))
@@ -187,7 +193,7 @@ class Semicircle:
         return carry, jax.nn.log_sigmoid(jnp.where(reward > 0.5, inside, -inside))
 
     def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
-        """`num` angles, evenly spaced in (0, pi)."""
+        """Returns `num` angles, evenly spaced in (0, pi)."""
         angles = (np.arange(num) + 0.5) * np.pi / num
         return Task(jnp.asarray(angles, jnp.float32)), jnp.full(num, -np.log(num), jnp.float32)
 

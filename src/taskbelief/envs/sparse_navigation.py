@@ -1,8 +1,8 @@
 """Sparse navigation: PEARL's 2-D point robot with sparse rewards (Rakelly et al. 2019).
 
-A point moves on the plane. A hidden goal lies on the unit semicircle; only near it is there
-any reward. An episode is short, and a task lasts for several: the point is put back to the
-origin, the goal stays, and an agent that remembers where it has been need not search again.
+A point moves on the plane. A hidden goal lies on the unit semicircle, and rewards exist near it
+only. An episode is short, and a task has several: the point returns to the origin, the goal
+remains, and an agent with a memory of the goal need not search again.
 
 Certain, read from PEARL's published code: the steps of 0.1 per axis, start at the origin,
 goal on the unit semicircle, goal radius 0.2, reward 1 - d inside and 0 outside, 20 steps an
@@ -39,11 +39,11 @@ class SparseNavigation:
     episodes: int = 5
     """in a meta-episode, at training [our choice]"""
     test_episodes: int = 20
-    """in a meta-episode, at evaluation"""
+    """episodes in a meta-episode, at evaluation"""
     step_size: float = 0.1
-    """at full action, along each axis, radii per step"""
+    """step size at full action, along each axis, radii"""
     goal_radius: float = 0.2
-    """distance from the goal up to which there is reward, radii"""
+    """maximum distance from the goal with a reward, radii"""
     train_tasks: int = 100
     """size of the training set (PEARL: 80)"""
     holdout_tasks: int = 1000
@@ -86,13 +86,13 @@ class SparseNavigation:
         return task.goal
 
     def at_test(self) -> SparseNavigation:
-        """The same navigation for as many episodes as evaluation takes."""
+        """Returns the same environment with the number of episodes of evaluation."""
         return replace(self, episodes=self.test_episodes)
 
     # ---- dynamics
 
     def reset(self, key: Key, task: Task) -> tuple[Array, State]:
-        """At the origin."""
+        """Puts the point at the origin."""
         del key, task
         return jnp.zeros(2), State(jnp.zeros(2))
 
@@ -109,8 +109,8 @@ class SparseNavigation:
         return position, State(position), reward, jnp.zeros((), bool)
 
     def dense_reward(self, next_obs: Array, task: Task) -> Array:
-        """Minus the distance from the goal: what PEARL's published code trains actor and critic
-        on, while the agent sees the sparse reward."""
+        """Returns minus the distance from the goal. PEARL's published code trains actor and critic
+        on it, while the agent observes the sparse reward."""
         return -jnp.linalg.norm(next_obs - task.goal)
 
     def _move(self, position: Array, action: Array) -> Array:
@@ -119,18 +119,18 @@ class SparseNavigation:
     # ---- references
 
     def expert(self, key: Key, state: State, task: Task) -> Array:
-        """Straight to the goal."""
+        """Moves straight to the goal."""
         del key
         action = (task.goal - state.position) / self.step_size
         return action / jnp.maximum(1.0, jnp.max(jnp.abs(action)))  # keep the direction
 
     def goal(self, obs: Array, task: Task) -> Array:
-        """Where the goal is, [2], in radii."""
+        """Returns the position of the goal, [2], in radii."""
         del obs
         return task.goal
 
     def distance(self, state: State, task: Task) -> Array:
-        """To the goal, in radii."""
+        """Returns the distance to the goal, in radii."""
         return jnp.linalg.norm(task.goal - state.position)
 
     # ---- likelihood
@@ -148,19 +148,20 @@ class SparseNavigation:
         reward: Array,
         next_obs: Array,
     ) -> tuple[tuple[()], Array]:
-        """Of hit or miss, and of the distance that a reward tells, both softened by `_SOFT`.
+        """Returns the log-likelihood of hit or miss, and of the distance that a reward implies,
+        both softened by `_SOFT`.
 
-        A grid of hypotheses stands for all goals between its points: what the truth
-        explains exactly, its nearest neighbours must explain as well.
+        A grid of hypotheses represents all goals between its points: the nearest neighbours
+        of the true goal must explain the observations as well.
         """
-        del next_obs  # which may be the first observation of the next episode
+        del next_obs  # it can be the first observation of the next episode
         gap = jnp.linalg.norm(self._move(obs, action) - task.goal)
         inside = (self.goal_radius - gap) / _SOFT
         hit = jax.nn.log_sigmoid(inside) - jnp.abs(reward - (1.0 - gap)) / _SOFT
         return carry, jnp.where(reward > 0.0, hit, jax.nn.log_sigmoid(-inside))
 
     def hypotheses(self, num: int = 1000) -> tuple[Task, Array]:
-        """`num` goals, evenly spaced on the semicircle."""
+        """Returns `num` goals, evenly spaced on the semicircle."""
         angles = (np.arange(num) + 0.5) * np.pi / num
         tasks = _on_circle(jnp.asarray(angles, jnp.float32))
         return tasks, jnp.full(num, -np.log(num), jnp.float32)

@@ -1,6 +1,6 @@
-"""One label, one file: what a belief learns to predict, and what exists at training only.
+"""Labels, one per file: targets that a belief learns to predict; they exist in training only.
 
-Each has `make(env, expert=None) -> LabelKind`; it raises ValueError where the environment or
+Each file has `make(env, expert=None) -> LabelKind`; it raises ValueError where the environment or
 the expert lacks what the label needs.
 """
 
@@ -23,17 +23,18 @@ from taskbelief.types import (
     momentary_teacher,
 )
 
-# labels [T, ...] -> log b(h) [T], of a belief as it goes along one meta-episode
+# labels [T, ...] -> log b(h) [T], of the beliefs along one meta-episode
 Learned = Callable[[Array], Array]
 # (exact posterior, its beliefs [T, ...], obs [T, D], learned belief, key)
 # -> KL(exact || learned) in nats, [T]
 Divergence = Callable[[Posterior, Belief, Array, Learned, Key], Array]
-# (exact posterior, its beliefs [T, ...], obs [T, D]) -> E[h] [T, ...], as `LabelHead.mean` has it
+# (exact posterior, its beliefs [T, ...], obs [T, D]) -> E[h] [T, ...], in the form of
+# `LabelHead.mean`
 Expected = Callable[[Posterior, Belief, Array], Array]
 
 
 class Exact(NamedTuple):
-    """What the exact posterior says of a label."""
+    """The exact distribution of a label given the history."""
 
     divergence: Divergence
     expected: Expected
@@ -45,14 +46,15 @@ class LabelKind(NamedTuple):
     spec: LabelSpec  # the family that a head predicts
     teacher: Teacher  # produces the labels while training
     examiner: Teacher  # produces the true task's labels at evaluation
-    # the true task's label, where it depends on nothing but the moment: an oracle can be told it
+    # the true task's label as a function of the current step, which an oracle can observe;
+    # None: the label depends on earlier steps
     momentary: Momentary | None
-    names_training_task: bool = False  # means nothing on any other task
-    exact: Exact | None = None  # None: there is nothing exact to compare a belief with
+    names_training_task: bool = False  # has no meaning on any other task
+    exact: Exact | None = None  # None: it is not known exactly
 
 
 class Expert(NamedTuple):
-    """A trained oracle, to learn from."""
+    """A trained oracle, whose actions or embeddings serve as labels."""
 
     initial_carry: Carry  # of one meta-episode: [1, ...]
     # its mode: (carry, key, inputs without the label, state, task) -> (carry, action)
@@ -62,11 +64,11 @@ class Expert(NamedTuple):
 
 def of_the_moment(
     spec: LabelSpec,
-    say: Momentary,
+    label: Momentary,
     *,
     names_training_task: bool = False,
     exact: Exact | None = None,
 ) -> LabelKind:
-    """A label that depends on nothing but the moment, in training as at evaluation."""
-    always = momentary_teacher(say)
-    return LabelKind(spec, always, always, say, names_training_task, exact)
+    """Returns a label that does not depend on earlier steps, in training and at evaluation."""
+    teacher = momentary_teacher(label)
+    return LabelKind(spec, teacher, teacher, label, names_training_task, exact)

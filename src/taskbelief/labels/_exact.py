@@ -1,4 +1,4 @@
-"""What the exact posterior says of a label, and how a learned belief is compared with it."""
+"""Exact distributions of labels, and their divergence from a learned belief."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from taskbelief.types import (
     goal,
 )
 
-# Draws from the posterior where labels cannot be listed; the mean over tasks averages, too.
+# Draws from the posterior where labels cannot be listed; the mean over tasks averages as well.
 _SAMPLES = 8
 
 
 def of_tasks(env: Env) -> Exact | None:
-    """For labels that describe the task."""
+    """Returns the exact distribution of labels that describe the task."""
     if not isinstance(env, HasLikelihood):
         return None
 
@@ -46,7 +46,7 @@ def of_tasks(env: Env) -> Exact | None:
 
 
 def of_goals(env: Env) -> Exact | None:
-    """For labels that say what to head for."""
+    """Returns the exact distribution of labels that are goals."""
     # P(best arm) of independent arms has no closed form
     if not isinstance(env, HasLikelihood) or isinstance(env, HasIndependentArms):
         return None
@@ -72,7 +72,7 @@ def of_goals(env: Env) -> Exact | None:
 def _over_draws(
     env: Env, exact: Posterior, beliefs: Belief, obs: Array, learned: Learned, key: Key
 ) -> Array:
-    """Independent arms: the mean over draws of log p(h) - log b(h)."""
+    """Averages log p(h) - log b(h) over draws, for independent arms."""
 
     def draw(key: Key) -> Array:
         steps = jax.random.split(key, len(obs))
@@ -91,8 +91,8 @@ def _over_hypotheses(
     learned: Learned,
     key: Key,
 ) -> Array:
-    """Over all hypotheses, `labels(exact, obs)` [T, K, ...]. Where they stand for a continuum,
-    the learned density counts where tasks can be, on the grid, and is normalised there."""
+    """Sums over all hypotheses, `labels(exact, obs)` [T, K, ...]. Where these form a grid, the
+    learned density is evaluated and normalised on the grid."""
     del key
     logs = jax.vmap(learned, in_axes=1, out_axes=1)(labels(exact, obs))
     if isinstance(family, Reals):
@@ -110,7 +110,7 @@ def _over_classes(
     learned: Learned,
     key: Key,
 ) -> Array:
-    """Over all goals, which several hypotheses may share: their exact marginals."""
+    """Sums over all goals, with exact marginals, because several hypotheses may share a goal."""
     del key
     goals = labels(exact, obs)[..., 0]  # [T, K]
     one_hots = jax.nn.one_hot(goals, classes)

@@ -1,4 +1,4 @@
-"""The training tasks, by number."""
+"""Numbers of the training tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from taskbelief.types import Array, Env, Task
 
 
 def number(env: Env) -> tuple[int, Callable[[Task], Array]]:
-    """How many there are; which of them a task is, [] int32 (another task: the nearest)."""
+    """Returns the number of training tasks, and the function task -> its index, [] int32; another
+    task gets the index of the nearest."""
 
     def flat(task: Task) -> Array:
         leaves = [jnp.ravel(leaf).astype(jnp.float32) for leaf in jax.tree.leaves(task)]

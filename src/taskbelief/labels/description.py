@@ -1,4 +1,4 @@
-"""The task itself: h = w."""
+"""The description of the task: h = w."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an expert would do here: a trained oracle, or without one the scripted expert."""
+"""The action of an expert: of a trained oracle, or without one of the scripted expert."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from taskbelief.types import (
 
 
 def make(env: Env, expert: Expert | None = None) -> LabelKind:
-    """The label for `env`.
+    """Returns the label for `env`.
 
     Raises:
       ValueError: there is neither a trained nor a scripted expert.
@@ -37,8 +37,8 @@ def make(env: Env, expert: Expert | None = None) -> LabelKind:
         shape, family = (1,), Categories(1, action.num)
 
     if expert is not None:
-        pupil = _pupil_of(expert, shape)
-        return LabelKind(family, teacher=pupil, examiner=pupil, momentary=None)
+        teacher = _oracle_teacher(expert, shape)
+        return LabelKind(family, teacher=teacher, examiner=teacher, momentary=None)
     if not isinstance(env, HasExpert):
         raise ValueError(
             "label expert_action: this environment has no scripted expert; take a trained"
@@ -49,8 +49,8 @@ def make(env: Env, expert: Expert | None = None) -> LabelKind:
     )
 
 
-def _pupil_of(expert: Expert, shape: tuple[int]) -> Teacher:
-    """What the trained oracle would do, had it acted so far."""
+def _oracle_teacher(expert: Expert, shape: tuple[int]) -> Teacher:
+    """Returns the teacher that gives the actions of a trained oracle along the history."""
 
     def advise(
         carry: Carry, key: Key, inputs: AgentInput, state: State, task: Task

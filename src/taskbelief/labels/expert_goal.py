@@ -1,4 +1,4 @@
-"""What the scripted expert heads for, its action before control (numpad: the next pad) [ours]."""
+"""The goal of the scripted expert at each step (numpad: the next pad) [ours]."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from taskbelief.types import Env, HasGoal
 
 
 def make(env: Env, expert: Expert | None = None) -> LabelKind:
-    """The label for `env`.
+    """Returns the label for `env`.
 
     Raises:
-      ValueError: the environment does not say what to head for.
+      ValueError: the environment defines no goal.
     """
     del expert
     if not isinstance(env, HasGoal):

@@ -1,9 +1,9 @@
-"""What an expert would head for on a task drawn from the exact posterior [ours].
+"""The goal of an expert on a task drawn from the exact posterior [ours].
 
-All other labels belong to the task being played. Where tasks are drawn from p(w), a task drawn
-from p(w | history) in its place leaves E[-log b(h | history)] the same; where they are drawn from
-a finite training set, the belief then learns p(w)'s posterior and not that of the set, whose last
-consequence is that no task outside it exists.
+All other labels are of the true task. If tasks are drawn from p(w), a draw from p(w | history) in
+place of the true task leaves E[-log b(h | history)] the same. If they are drawn from a finite
+training set, the belief then learns the posterior of p(w) and not that of the set, which excludes
+all other tasks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from taskbelief.types import (
 
 
 def make(env: Env, expert: Expert | None = None) -> LabelKind:
-    """The label for `env`.
+    """Returns the label for `env`.
 
     Raises:
       ValueError: the environment has no exact posterior.

@@ -1,4 +1,4 @@
-"""The vector that a trained oracle has learnt for this training task (Humplik et al. 2019)."""
+"""The embedding of the training task that a trained oracle has learnt (Humplik et al. 2019)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from taskbelief.types import Env, Reals
 
 
 def make(env: Env, expert: Expert | None = None) -> LabelKind:
-    """The label for `env`.
+    """Returns the label for `env`.
 
     Raises:
       ValueError: there is no expert, or one without embeddings.

@@ -1,4 +1,4 @@
-"""Which of the training tasks this is."""
+"""The index of the training task."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""One learner, one file: what becomes of the features.
+"""Learners, one per file: policies, value functions and their losses on an agent's features.
 
-Each has a frozen `Config`, whose `needs` says what it asks of a problem and of the training
-loop, and `make(problem, agent, config, total_updates) -> Learner`.
+Each file has a frozen `Config`, whose `needs` declares its requirements of a problem and of the
+training loop, and `make(problem, agent, config, total_updates) -> Learner`.
 """

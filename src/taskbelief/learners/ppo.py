@@ -2,7 +2,7 @@
 
 Clipped objective, clipped values, generalised advantage estimation (Schulman et al. 2016)
 and an entropy bonus; minibatches are whole meta-episodes, so that every unroll starts from
-the zero carry. The batch is what the present policy has just played.
+the zero carry. A batch consists of meta-episodes of the current policy.
 """
 
 from __future__ import annotations
@@ -44,42 +44,42 @@ class Config:
     gamma: float = 0.97
     """discount per step"""
     lambda_: float = 0.95
-    """of generalised advantage estimation"""
+    """decay of the traces of generalised advantage estimation"""
     bootstrap_at_task_end: bool = True
-    """running out of time is no end: the value of the last state stands for what follows"""
+    """whether the return continues beyond the last step, by the value of the last state"""
     epochs: int = 4
     """passes over each batch"""
     minibatches: int = 4
     """parts of the batch, of whole meta-episodes; one update each"""
     clip: float = 0.2
-    """largest change of the probability ratio that still pays"""
+    """clip range of the probability ratio"""
     value_clip: float = 0.2
-    """largest change of a value, in deviations of the batch's returns, that still pays; 0: any"""
+    """clip range of values, in standard deviations of the batch's returns; 0: no clipping"""
     value_weight: float = 0.5
     """weight of the critic's loss beside the actor's"""
     entropy_cost: float = 0.01
     """weight of a nat of policy entropy beside normalised advantages"""
     privileged: bool = True
-    """while training, the value function reads the task beside the history: its description, and
-    the goal where that is of another family; acting does not"""
+    """whether the value function reads the hidden task in training (its description, and the goal
+    where that is of another family), in addition to the history; the policy never does"""
     learning_rate: float = 1e-3
-    """of Adam"""
+    """learning rate of Adam"""
     learning_rate_end: float = 0.1
-    """share of the learning rate left when training ends (linear decay)"""
+    """share of the learning rate at the end of training (linear decay)"""
     max_gradient_norm: float = 0.5
-    """the gradient of all parameters is scaled down to this norm"""
+    """maximum norm of the gradient of all parameters"""
 
     @property
     def needs(self) -> Needs:
         return Needs(on_policy=True, privileged=self.privileged)
 
 
-# Beside a standard deviation, so that where all are alike nothing is divided by zero.
+# Added to standard deviations, against division by zero.
 _TINY = 1e-6
 
 
 def normalise(advantage: Array) -> Array:
-    """(A - mean) / standard deviation, over all entries of `advantage`, of any shape.
+    """Returns (A - mean) / standard deviation, over all entries of `advantage`, of any shape.
 
     A customary step of PPO (not in Schulman et al. 2017): it makes the gradient independent
     of the scale of rewards.
@@ -91,9 +91,9 @@ def policy_loss(ratio: Array, advantage: Array, clip: float) -> Array:
     """-mean(min(r A, clamp(r, 1 - clip, 1 + clip) A)), []: Schulman et al. 2017, eq. 7, negated.
 
     Args:
-      ratio: [T, B], r = pi(a | x) / mu(a | x), of the policy to the one that played.
+      ratio: [T, B], r = pi(a | x) / mu(a | x), of the policy to the one that acted.
       advantage: [T, B], A; no gradient passes through it.
-      clip: largest change of the ratio that still pays.
+      clip: clip range of the ratio.
     """
     surrogate = partial(rlax.clipped_surrogate_pg_loss, epsilon=clip)
     return jnp.mean(jax.vmap(surrogate)(ratio, advantage))
@@ -108,9 +108,9 @@ def value_loss(value: Array, value_before: Array, target: Array, clip: float) ->
 
     Args:
       value: [T, B], V.
-      value_before: [T, B], V_old, of the parameters that played.
+      value_before: [T, B], V_old, of the parameters that acted.
       target: [T, B], G.
-      clip: largest change of a value that still pays, in deviations of the targets; 0: any.
+      clip: clip range of values, in standard deviations of the targets; 0: no clipping.
     """
     error = jnp.square(target - value)
     scale = jnp.std(target) + _TINY
@@ -122,7 +122,8 @@ def value_loss(value: Array, value_before: Array, target: Array, clip: float) ->
 
 
 def lambda_returns(value: Array, reward: Array, discount: Array, *, lambda_: float) -> Array:
-    """Targets for V(x_t), [T, B]: values plus generalised advantages (Schulman et al. 2016).
+    """Returns targets for V(x_t), [T, B]: values plus generalised advantages (Schulman et al.
+    2016).
 
     Args:
       value: [T + 1, B]; reward, discount: [T, B].
@@ -155,8 +156,8 @@ class _Heads(nnx.Module):
 def make(
     problem: Problem, agent: Agent, config: Config = Config(), total_updates: int = 1
 ) -> Learner:
-    """The learner for `agent`; `total_updates` is the length of the learning-rate schedule, in
-    batches.
+    """Returns the learner for `agent`; `total_updates` is the length of the learning-rate schedule,
+    in batches.
 
     Raises:
       ValueError: the agent's features are random (an information bottleneck): the probability
@@ -227,14 +228,14 @@ def make(
             "critic_loss": critic_loss,
             "actor_loss": actor_loss,
             "entropy": entropy,
-            "kl": jnp.mean(ratio - 1.0 - log_ratio),  # of the policy from the one that played
+            "kl": jnp.mean(ratio - 1.0 - log_ratio),  # of the policy from the one that acted
             "clipped": jnp.mean(jnp.abs(ratio - 1.0) > config.clip),
             "value": jnp.mean(value),
             **aux_metrics,
         }
 
     def _targets(params: Params, batch: Trajectory) -> tuple[Array, Array]:
-        """Values and lambda-returns under the parameters that played, [T, B] each."""
+        """Returns values and lambda-returns under the parameters that acted, [T, B] each."""
         carry = agent.initial_carry(batch.reward.shape[1])
         _, features = agent.unroll(params["agent"], carry, batch.inputs, None)
         critic = heads.with_task(features.critic, privileged, batch)
@@ -250,7 +251,7 @@ def make(
                 f"minibatches {config.minibatches}: must divide the {num} meta-episodes of a batch"
             )
         value, target = _targets(state.params, batch)
-        # One of each group in every minibatch: neighbours may live on one device.
+        # Each minibatch takes one of each group, because neighbours may be on one device.
         size = num // config.minibatches
         groups = jax.tree.map(
             lambda leaf: leaf.reshape(-1, size, config.minibatches, *leaf.shape[2:]),
@@ -277,5 +278,5 @@ def make(
 
 
 def _pick(groups: Array, index: Array) -> Array:
-    """One of each group: [T, G, M, ...], [G] -> [T, G, ...]."""
+    """Takes one of each group: [T, G, M, ...], [G] -> [T, G, ...]."""
     return jax.vmap(lambda group, one: group[:, one], in_axes=(1, 0), out_axes=1)(groups, index)

@@ -1,14 +1,14 @@
 """SVG(0): off-policy actor-critic on recurrent features (Heess et al. 2015).
 
 The actor ascends E[Q(s, pi(s, noise))] by the reparameterised gradient; the critic learns by
-Retrace (Munos et al. 2016) towards target networks. An entropy bonus keeps the policy from
-certainty; its cost is steered so that the mean entropy keeps a constant (Haarnoja et al. 2018),
-because the scale of Q grows by orders of magnitude while an agent learns to infer its task. For
+Retrace (Munos et al. 2016) towards target networks. The cost of an
+entropy bonus is adapted so that the mean entropy stays at a target (Haarnoja et al. 2018), because
+the scale of Q grows by orders of magnitude while an agent learns to infer its task. For
 discrete actions the expectation over actions is exact.
 
-The critic may be told the task (`privileged`). Actor and critic are normalised before each ReLU.
-The agent, the actor and the critic have an optimiser and a limit on their gradient each: the
-gradients of a sharp belief are larger by orders than the policy's.
+The critic may read the hidden task (`privileged`). Actor and critic are normalised before each
+ReLU. The agent, the actor and the critic have an optimiser and a maximum gradient norm each,
+because the gradients of a precise belief are larger than the policy's by orders of magnitude.
 """
 
 from __future__ import annotations
@@ -53,29 +53,30 @@ class Config:
     lambda_: float = 0.9
     """decay of the Retrace traces"""
     bootstrap_at_task_end: bool = True
-    """running out of time is no end: the value of the last state stands for what follows"""
+    """whether the return continues beyond the last step, by the value of the last state"""
     action_samples: int = 4
     """reparameterised actions per step in E[Q] (continuous actions)"""
     entropy_cost: float = 0.01
-    """reward units per nat of policy entropy in the actor's loss; where it starts"""
+    """initial weight of the policy entropy in the actor's loss, in reward units per nat"""
     entropy_target: float | None = None
-    """nats of policy entropy that the cost is steered to keep; None: minus one for each number of
-    a continuous action, 0.7 of the uniform policy's for a discrete action"""
+    """target of the policy entropy, in nats; None: minus the dimension of a continuous action, 0.7
+    of the uniform policy's entropy for a discrete action"""
     entropy_rate: float = 0.01
-    """change of log entropy_cost per update and nat of difference; 0: a fixed cost"""
+    """change of log entropy_cost per update and per nat of deviation from the target; 0: a fixed
+    cost"""
     actor_weight: float = 1.0
     """weight of the actor's loss beside the critic's"""
     privileged: bool = True
-    """while training, the critic reads the task beside the history: its description, and the goal
-    where that is of another family; acting does not"""
+    """whether the critic reads the hidden task in training (its description, and the goal where
+    that is of another family), in addition to the history; the policy never does"""
     learning_rate: float = 2e-3
-    """of Adam"""
+    """learning rate of Adam"""
     learning_rate_end: float = 0.1
-    """share of the learning rate left when training ends (linear decay)"""
+    """share of the learning rate at the end of training (linear decay)"""
     max_gradient_norm: float = 1.0
-    """the gradients of agent, actor and critic are each scaled down to this norm"""
+    """maximum norm of the gradients of agent, actor and critic, each"""
     target_rate: float = 0.02
-    """share of the parameters that moves into the target networks each update (Polyak)"""
+    """step size of the target networks' moving average of the parameters (Polyak)"""
 
     @property
     def needs(self) -> Needs:
@@ -91,7 +92,7 @@ def retrace(
     *,
     lambda_: float,
 ) -> Array:
-    """Retrace targets for Q(x_t, a_t), [T, B] (Munos et al. 2016, eq. 4 with eq. 9's c).
+    """Returns Retrace targets for Q(x_t, a_t), [T, B] (Munos et al. 2016, eq. 4 with eq. 9's c).
 
       G_t = r_t + d_t [V_{t+1} + c_{t+1} (G_{t+1} - Q_{t+1})],  c = lambda min(1, pi / mu)
 
@@ -133,7 +134,7 @@ class _Heads(nnx.Module):
 def make(
     problem: Problem, agent: Agent, config: Config = Config(), total_updates: int = 1
 ) -> Learner:
-    """The learner for `agent`; `total_updates` is the length of its schedules.
+    """Returns the learner for `agent`; `total_updates` is the length of its schedules.
 
     Raises:
       ValueError: the agent learns from single transitions (PEARL).
@@ -161,7 +162,7 @@ def make(
         params = {"agent": agent.init(agent_key), "heads": network.init(heads_key)}
         return LearnerState(
             params,
-            # a copy: the trainer donates its state, and no buffer may be donated twice
+            # A copy, because the trainer donates its state, and a buffer can be donated only once.
             jax.tree.map(jnp.copy, params),
             optimiser.init(params),
             jnp.asarray(np.log(config.entropy_cost), jnp.float32),
@@ -192,7 +193,7 @@ def make(
         )
         policy = network.apply(params["heads"], features.actor, method="policy")  # [T + 1, B, .]
 
-        # critic: Retrace towards the target networks, under the current policy
+        # Critic: Retrace with the target networks, under the current policy.
         now = jax.tree.map(lambda leaf: leaf[:-1], features)
         q_value = network.apply(params["heads"], now.critic, method="value")
         q = q_value.at(batch.action)
@@ -201,7 +202,7 @@ def make(
         )
         critic_loss = 0.5 * jnp.mean(jnp.square(targets - q))
 
-        # actor: SVG(0), through the critic as it stands but not into it
+        # Actor: SVG(0); the gradient passes through the critic but does not train it.
         frozen = jax.lax.stop_gradient((params["heads"], now.critic))
         q_frozen = network.apply(*frozen, method="value")
         value, entropy = action_head.expect(policy[:-1], q_frozen, actor_key, config.action_samples)
@@ -223,11 +224,11 @@ def make(
     def _targets(
         policy: Array, target: Params, features: Features, batch: Trajectory, key: Key
     ) -> tuple[Array, Array]:
-        """Retrace targets and log importance ratios, [T, B] each."""
+        """Returns Retrace targets and log importance ratios, [T, B] each."""
         log_ratio = action_head.log_prob(policy[:-1], batch.action) - batch.log_prob
         value = network.apply(target["heads"], features.critic, method="value")
         expected, _ = action_head.expect(policy, value, key, config.action_samples)
-        # with an action for the last step, which counts for nothing: no second value network
+        # The last step gets some action, without effect, which saves a second value network.
         q_now = value.at(jnp.concatenate([batch.action, batch.action[-1:]]))[:-1]
         targets = retrace(
             q_now,

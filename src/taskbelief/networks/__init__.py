@@ -20,7 +20,7 @@ class Network(NamedTuple):
 
 
 def functional(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
-    """The module that `build` makes, split once into structure and parameters."""
+    """Returns the module that `build` makes, split once into structure and parameters."""
     abstract = nnx.eval_shape(lambda: build(nnx.Rngs(params=jax.random.key(0))))
     structure = nnx.graphdef(abstract)
 
@@ -36,9 +36,9 @@ def functional(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
 
 
 def centred(layer: nnx.Linear, x: Array) -> Array:
-    """The output of `layer` minus its mean over units, [..., D].
+    """Returns the output of `layer` minus its mean over units, [..., D].
 
-    The mean is taken from the weights, which are few, and not from the outputs, which are many.
+    The mean is subtracted from the weights, which are fewer than the outputs.
     """
     kernel = layer.kernel[...] - jnp.mean(layer.kernel[...], axis=-1, keepdims=True)
     y = x @ kernel
@@ -46,8 +46,8 @@ def centred(layer: nnx.Linear, x: Array) -> Array:
 
 
 def normalised_relu(x: Array) -> Array:
-    """ReLU after layer normalisation without scale or offset (Ba et al. 2016); x [..., D] has
-    mean 0 over its last axis, see `centred`."""
+    """Applies ReLU after layer normalisation without scale or offset (Ba et al. 2016); x [..., D]
+    has mean 0 over its last axis, see `centred`."""
     return jax.nn.relu(x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6))
 
 
@@ -62,7 +62,7 @@ class MLP(nnx.Module):
         last_scale: float = 1.0,
         normalised: bool = False,
     ):
-        """`sizes` from input to output; `last_scale` shrinks the initial last layer;
+        """`sizes` from input to output; `last_scale` scales the initial last layer;
         `normalised`: layer normalisation before each ReLU."""
         self.normalised = normalised
         scales = [2.0] * (len(sizes) - 2) + [last_scale]

@@ -1,4 +1,4 @@
-"""Recurrent cores: the memory of an agent.
+"""Recurrent cores of agents.
 
 A core is a module with `initial(batch, hidden)`, its zero carry, and `core(carry, x, reset)`
 -> (carry, y), where x is [T, B, D], `reset` [T, B] bool zeroes the carry before a step, and y
@@ -27,39 +27,40 @@ class RecurrentCore(Protocol):
 
 # ---- gated cores ------------------------------------------------------------------
 #
-# What makes them fast, by measurement (benchmarks.kernels): all steps' products with the input
-# before the scan, all steps' weight gradients after it; every gate by one tanh over all of them,
-# with the halves of sigmoid(x) = tanh(x / 2) / 2 + 1 / 2 folded into the weights; and one buffer
-# for what each step reads, gates and, in the backward pass, their gradients: memory's first touch
-# costs as much as a product.
+# Their speed comes from these choices (measured with benchmarks.kernels): the products with the
+# input of all steps come before the scan, the weight gradients of all steps after it; one tanh
+# computes all gates, with the halves of sigmoid(x) = tanh(x / 2) / 2 + 1 / 2 folded into the
+# weights; and one buffer holds the inputs of each step, its gates and, in the backward pass, their
+# gradients, because the first write to new RAM costs as much as a product.
 
 
 def _half(tanh: Array) -> Array:
-    """The logistic function of x, from tanh(x / 2)."""
+    """Returns the logistic function of x, from tanh(x / 2)."""
     return 0.5 * tanh + 0.5
 
 
 def _projection_gradients(x: Array, kernel: Array, grad: Array) -> tuple[Array, Array, Array]:
-    """By x, kernel and bias."""
+    """Returns the gradients by x, kernel and bias."""
     return grad @ kernel.T, _outer(x, grad), jnp.sum(grad, axis=(0, 1))
 
 
 def _outer(x: Array, grad: Array) -> Array:
-    """The sum over time and batch of the outer products: [T, B, D] and [T, B, G] -> [D, G].
+    """Sums the outer products over time and batch: [T, B, D] and [T, B, G] -> [D, G].
 
-    Time and batch stay apart, so that each device sums over its own meta-episodes, and in this
-    order, or XLA copies both; the narrower array first, which is the one that it transposes.
+    Time and batch stay separate axes, so that each device sums over its own meta-episodes, and in
+    this order, because XLA copies both otherwise. The narrower array, which XLA transposes, comes
+    first.
     """
     return jax.lax.dot_general(x, grad, (((0, 1), (0, 1)), ((), ())))
 
 
 def _shifted(first: Array, rest: Array, keep: Array) -> Array:
-    """What the steps started from: [B, H] and [T, B, H] -> [T, B, H]."""
+    """Returns the carry before each step: [B, H] and [T, B, H] -> [T, B, H]."""
     return jnp.concatenate([first[None], rest[:-1]]) * keep
 
 
 def _row(buffer: Array, step: Array) -> Array:
-    """Of step 0 for negative ones."""
+    """Returns the row of `step`; of step 0 for a negative one."""
     return jax.lax.dynamic_index_in_dim(buffer, step, keepdims=False, allow_negative_indices=False)
 
 
@@ -71,9 +72,9 @@ def _with_row(buffer: Array, row: Array, step: Array) -> Array:
 
 
 class LSTM(nnx.Module):
-    """Gates start with memories of 1 to `steps` steps (chrono initialisation, Tallec & Ollivier
-    2018): with the customary forget bias of 1, what was seen at the first step is gone
-    after ten. Carry: (h, c), each [B, H].
+    """Gates start with time scales of 1 to `steps` steps (chrono initialisation, Tallec & Ollivier
+    2018): with the usual forget bias of 1, the first step is forgotten after ten. Carry: (h, c),
+    each [B, H].
     """
 
     def __init__(self, in_features: int, hidden: int, steps: int, *, rngs: nnx.Rngs):
@@ -142,7 +143,8 @@ def _lstm_backward(saved: Any, grads: tuple[Array, Array]):
         dc = dc + dh * _half(o) * (1.0 - tanh_c * tanh_c)
         parts = [dc * (0.5 * new), dc * (0.5 * c_before), dc * _half(i), dh * (0.5 * tanh_c)]
         drow = jnp.concatenate(parts, axis=-1) * (1.0 - row * row)
-        # the next gates are read after these gradients are written: else XLA copies the buffer
+        # The next gates are read after these gradients are written; otherwise XLA copies the
+        # buffer.
         buffer = _with_row(buffer, drow, t)
         return ((drow @ back) * keep, dc * _half(f) * keep, _row(buffer, t - 1), buffer), None
 
@@ -257,7 +259,7 @@ _gru.defvjp(_gru_forward, _gru_backward)
 def _linear_recurrence(decay: Array, drive: Array, h: Array) -> Array:
     """h_t = decay_t * h_(t-1) + drive_t for all t: [T, B, H], [T, B, H], [B, H] -> [T, B, H].
 
-    Step by step on a CPU, where a step is cheap and memory is dear; elsewhere as an associative
+    Step by step on a CPU, where a step is cheap and RAM is slow; elsewhere as an associative
     scan, of depth log T.
     """
     return jax.lax.platform_dependent(decay, drive, h, cpu=_step_by_step, default=_at_once)
@@ -283,8 +285,8 @@ def _at_once(decay: Array, drive: Array, h: Array) -> Array:
 class MinGRU(nnx.Module):
     """minGRU (Feng et al. 2024): the GRU whose gate does not read its own past.
 
-    h_t = (1 - z_t) h_(t-1) + z_t tanh(g(x_t)), so that time is a linear recurrence. Gates start
-    with memories of 1 to `steps` steps, as the LSTM's do. Carry: h, [B, H].
+    h_t = (1 - z_t) h_(t-1) + z_t tanh(g(x_t)), a linear recurrence over time. Gates start
+    with time scales of 1 to `steps` steps, like the LSTM's. Carry: h, [B, H].
     """
 
     def __init__(self, in_features: int, hidden: int, steps: int, *, rngs: nnx.Rngs):
@@ -345,7 +347,7 @@ def _mingru_backward(saved: Any, dhs: Array):
             dh, row, buffer = carry
             dh_out, keep, h_before, t = xs
             dh = dh + dh_out
-            # the next row is read after this one is written: else XLA copies the buffer
+            # The next row is read after this one is written; otherwise XLA copies the buffer.
             buffer = _with_row(buffer, by_gates(dh, row, h_before), t)
             dh = dh * (1.0 - _half(row[:, : dh.shape[-1]])) * keep
             return (dh, _row(buffer, t - 1), buffer), None
@@ -373,8 +375,8 @@ _mingru.defvjp(_mingru_forward, _mingru_backward)
 class LRU(nnx.Module):
     """Linear recurrent unit (Orvieto et al. 2023): a diagonal complex recurrence.
 
-    h_t = lambda * h_(t-1) + gamma * B x_t, y_t = C [Re h_t, Im h_t] + D x_t. Moduli start with
-    memories of 1 to `steps` steps. Carry: h, complex [B, H].
+    h_t = lambda * h_(t-1) + gamma * B x_t, y_t = C [Re h_t, Im h_t] + D x_t. Moduli start
+    with time scales of 1 to `steps` steps. Carry: h, complex [B, H].
     """
 
     def __init__(self, in_features: int, hidden: int, steps: int, *, rngs: nnx.Rngs):
@@ -382,7 +384,7 @@ class LRU(nnx.Module):
         time_key, phase_key = jax.random.split(rngs.params())
         times = jax.random.uniform(time_key, (hidden,), minval=1.0, maxval=steps)
         phases = jax.random.uniform(phase_key, (hidden,), minval=1e-2, maxval=jnp.pi / 10)
-        # lambda = exp(-exp(nu) + i exp(theta)): stable whatever is learnt
+        # lambda = exp(-exp(nu) + i exp(theta)), stable for all parameters
         self.nu = nnx.Param(-jnp.log(times))
         self.theta = nnx.Param(jnp.log(phases))
         self.input = nnx.Linear(in_features, 2 * hidden, rngs=rngs)
@@ -396,7 +398,7 @@ class LRU(nnx.Module):
     def __call__(self, carry: Carry, x: Array, reset: Array) -> tuple[Carry, Array]:
         rate = jnp.exp(self.nu[...])
         eigenvalue = jnp.exp(jax.lax.complex(-rate, jnp.exp(self.theta[...])))
-        # of variance as its input's, whatever the memory
+        # keeps the variance of the input, for all time scales
         scale = jnp.sqrt(1.0 - jnp.exp(-2.0 * rate))
         real, imaginary = jnp.split(self.input(x), 2, axis=-1)
         drive = jax.lax.complex(scale * real, scale * imaginary)

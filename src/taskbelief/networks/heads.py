@@ -1,7 +1,7 @@
-"""What networks say, as distributions: over actions and over labels.
+"""Heads: distributions over actions and over labels, from the outputs of networks.
 
-The action object is chosen once from `spec.action`, the label object once from a label
-family; nothing else in the library asks whether actions are discrete.
+The action head is chosen once from `spec.action`, the label head once from a label family; no
+other part of the library distinguishes discrete from continuous actions.
 """
 
 from __future__ import annotations
@@ -60,11 +60,12 @@ class ActionHead(Protocol):
     def mode(self, params: Array) -> Array: ...
     def log_prob(self, params: Array, action: Array) -> Array: ...
     def none(self, *batch: int) -> Array:
-        """What stands for the action before the first: zeros, [*batch, num] or [*batch]."""
+        """Returns the placeholder of an action before the first: zeros, [*batch, num] or
+        [*batch]."""
         ...
 
     def embed(self, action: Array) -> Array:
-        """As networks read it: [..., embed_dim]."""
+        """Returns the action as input of networks, [..., embed_dim]."""
         ...
 
     def entropy(self, params: Array, key: Key) -> Array:
@@ -72,7 +73,7 @@ class ActionHead(Protocol):
         ...
 
     def expect(self, params: Array, q: ActionValue, key: Key, samples: int) -> tuple[Array, Array]:
-        """(E[q], entropy) under the policy, each [...].
+        """Returns (E[q], entropy) under the policy, each [...].
 
         Exact for discrete actions; the mean over `samples` reparameterised ones for
         continuous actions, so that the gradient with respect to `params` is SVG(0)'s.
@@ -80,7 +81,7 @@ class ActionHead(Protocol):
         ...
 
     def q_network(self, in_features: int, hidden: Sequence[int], *, rngs: nnx.Rngs) -> nnx.Module:
-        """A module with `value(features) -> ActionValue`; normalised before each ReLU."""
+        """Returns a module with `value(features) -> ActionValue`, normalised before each ReLU."""
         ...
 
 
@@ -93,7 +94,7 @@ RIM = 1e-4
 class SquashedNormal:
     """Independent normals through tanh, for `Continuous` actions.
 
-    `params`: means, then what the standard deviations are made of, in (min_std, max_std).
+    `params`: means, then raw values of the standard deviations, which lie in (min_std, max_std).
     """
 
     num: int
@@ -114,7 +115,7 @@ class SquashedNormal:
 
     def _normal(self, params: Array) -> distrax.Normal:
         mean, raw = jnp.split(params, 2, axis=-1)
-        # tanh-form sigmoid; at raw = 0 the deviation is half way
+        # a sigmoid by tanh; raw = 0 is the middle of the range
         share = 0.5 * jnp.tanh(0.5 * raw) + 0.5
         return distrax.Normal(mean, self.min_std + (self.max_std - self.min_std) * share)
 
@@ -122,7 +123,7 @@ class SquashedNormal:
         return self._squash(self._normal(params).sample(seed=key))
 
     def mode(self, params: Array) -> Array:
-        """The median; the field's customary deterministic action."""
+        """Returns the median, the usual deterministic action."""
         return self._squash(self._normal(params).mean())
 
     def log_prob(self, params: Array, action: Array) -> Array:
@@ -245,7 +246,7 @@ class _DiscreteQ(nnx.Module):
 
 
 def action_head(spec: ActionSpec) -> ActionHead:
-    """The policy family of an action space."""
+    """Returns the policy family of an action space."""
     return SquashedNormal(spec.num) if isinstance(spec, Continuous) else Softmax(spec.num)
 
 
@@ -261,11 +262,11 @@ class LabelHead(Protocol):
     def embed_dim(self) -> int: ...
 
     def log_prob(self, params: Array, h: Array) -> Array:
-        """log b(h), [...]."""
+        """Returns log b(h), [...]."""
         ...
 
     def mean(self, params: Array) -> Array:
-        """E[h] ([..., places, classes] probabilities for categories)."""
+        """Returns E[h]; for categories, probabilities [..., places, classes]."""
         ...
 
     def cdf(self, params: Array, h: Array) -> Array:
@@ -277,11 +278,12 @@ class LabelHead(Protocol):
         ...
 
     def embed(self, h: Array, obs: Array) -> Array:
-        """h as networks read it from `obs` [..., obs_dim]: [..., embed_dim]."""
+        """Returns h as input of networks, [..., embed_dim], relative to `obs` [..., obs_dim]."""
         ...
 
     def summary(self, params: Array, obs: Array) -> Array:
-        """The belief as networks read it: E[embed(h)], and embed(mode) where that differs."""
+        """Returns the belief as input of networks: E[embed(h)], and embed(mode) where it
+        differs."""
         ...
 
 
@@ -294,7 +296,8 @@ class IndependentBeta:
     """For `Probabilities`: one Beta for each; conjugate to Bernoulli rewards.
 
     `params`: the logits of the means, then the logarithms of the concentrations a + b in units
-    of U(0, 1)'s, which is 2: zeros are the prior, and what a hundred trials tell is not far.
+    of the concentration of U(0, 1), which is 2: zeros are the prior, and the posterior after a
+    hundred trials is near.
     """
 
     num: int
@@ -338,8 +341,8 @@ class IndependentBeta:
 class DiagonalNormal:
     """For `Reals`: independent normals over the standardised label.
 
-    `min_std` bounds the gradient, which grows with 1 / std²: at 0.01 the rare mistakes of a
-    sure belief leave nothing of the limit on the gradient's norm to actor and critic.
+    `min_std` bounds the gradient, which grows with 1 / std²: at 0.01 the rare errors of a
+    precise belief dominate the clipped gradient, at the expense of actor and critic.
     """
 
     spec: Reals
@@ -379,7 +382,7 @@ class DiagonalNormal:
         return (h - centre) / jnp.asarray(self.spec.scale)
 
     def summary(self, params: Array, obs: Array) -> Array:
-        """The deviations too: how sure the belief is."""
+        """Includes the standard deviations, the uncertainty of the belief."""
         stddev = self._normal(params).stddev()
         return jnp.concatenate([self.embed(self.mean(params), obs), stddev], axis=-1)
 
@@ -416,15 +419,15 @@ class IndependentCategorical:
         return self._read(jax.nn.one_hot(h, self.spec.classes), obs)
 
     def summary(self, params: Array, obs: Array, mode: Array | None = None) -> Array:
-        """The mode too: the mean of several places to go may be none of them. `mode`
-        [..., places]: what breaks ties; None: the first of the most probable classes."""
+        """Includes the mode, because the mean of several positions may be none of them. `mode`
+        [..., places] resolves ties; None: the first of the most probable classes."""
         if mode is None:
             mode = jnp.argmax(self._logits(params), axis=-1)
         mean = self._read(self.mean(params), obs)
         return jnp.concatenate([mean, self.embed(mode, obs)], axis=-1)
 
     def _read(self, probs: Array, obs: Array) -> Array:
-        """[..., places, classes] -> probabilities beside expected coordinates, flat."""
+        """Concatenates probabilities [..., places, classes] and expected coordinates, flattened."""
         if self.spec.coordinates:
             places = probs @ jnp.asarray(self.spec.coordinates)
             if self.spec.origin:
@@ -434,7 +437,7 @@ class IndependentCategorical:
 
 
 def label_head(spec: LabelSpec) -> LabelHead:
-    """The belief family of a label."""
+    """Returns the belief family of a label."""
     if isinstance(spec, Probabilities):
         return IndependentBeta(spec.num)
     if isinstance(spec, Reals):
@@ -446,8 +449,8 @@ def label_head(spec: LabelSpec) -> LabelHead:
 
 
 def privileged(env: Env) -> Privileged:
-    """The hidden task as critics read it: its description, and the goal where that is of another
-    family."""
+    """Returns the hidden task as input of critics: its description, and the goal where that is of
+    another family."""
     spec = env.spec
     head, goal_head = label_head(spec.task), label_head(spec.goal)
     goal = types.goal(env) if spec.goal != spec.task else None
@@ -470,9 +473,9 @@ def privileged(env: Env) -> Privileged:
 
 
 def with_task(critic: Array, privileged: Privileged | None, batch: Trajectory) -> Array:
-    """The critic's features, [T, B, D] or [T + 1, B, D], with the hidden task at their end.
+    """Appends the hidden task to the critic's features, [T, B, D] or [T + 1, B, D].
 
-    The task is a label: it exists while training, and nothing that acts reads a critic. The
+    The task is a label: it exists in training only, and acting does not depend on a critic. The
     policy's gradient stays that of Q(history, a) in expectation, since the task given the history
     is distributed by the posterior; its variance is smaller (asymmetric actor-critic: Pinto et
     al. 2018; with history and state: Baisero & Amato 2022).

@@ -1,14 +1,14 @@
-"""What touches files: what a run is made of, its presets, its checkpoints, how it is read back.
+"""Files of runs: configuration, presets, checkpoints. The Python API and the command line use them.
 
-The one part of the package that does; used by the Python API and by the command line.
+No other part of the package reads or writes files.
 """
 
 from __future__ import annotations
 
 
 class Refused(ValueError):
-    """What was asked for makes no sense; one sentence says why."""
+    """An invalid request; the message is one sentence with the reason."""
 
 
 class Failed(RuntimeError):
-    """Files are damaged, or do not hold what was looked for."""
+    """Damaged files, or files without the expected content."""

@@ -1,9 +1,9 @@
-"""Checkpoints: whole training states in directories that are complete or not there.
+"""Checkpoints: whole training states, in directories that are complete or absent.
 
 checkpoints/<iteration>/ holds state/ (orbax), about.json (counters of the run) and
 manifest.json, the SHA-256 of every other file. It is written under another name and renamed
-when complete, so that being killed leaves no half checkpoint; one that was damaged later
-does not match its manifest and is skipped, with a warning, in favour of the one before.
+when complete, so that a killed process leaves no incomplete checkpoint. A damaged checkpoint does
+not match its manifest; it is skipped with a warning, and the previous one is used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 
 from taskbelief.runs import Failed, hosts
 
-# orbax reports every step of a save, and prints the traceback of what it then raises anyway
+# orbax logs every step of a save, and the traceback of each exception that it raises
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
@@ -38,7 +38,7 @@ def save(run: Path, iteration: int, state: Any, about: dict[str, Any], keep: int
     """Writes checkpoints/<iteration>, then deletes all but the newest `keep`.
 
     Raises:
-      OSError: it could not be written (a full disk); those before it stay.
+      OSError: it cannot be written (a full disk); earlier checkpoints remain.
     """
     folder = (run / "checkpoints").resolve()
     writing, final = folder / f".writing-{iteration}", folder / str(iteration)
@@ -57,7 +57,7 @@ def save(run: Path, iteration: int, state: Any, about: dict[str, Any], keep: int
     if hosts.first():
         _write(writing / "about.json", json.dumps(about))
         _write(writing / "manifest.json", json.dumps(_digests(writing), indent=1))
-        if final.exists():  # damaged, or it would have been resumed from
+        if final.exists():  # damaged; otherwise the run would have continued from it
             shutil.rmtree(final)
         writing.rename(final)
         for old in checkpoints(run)[keep:]:
@@ -67,7 +67,7 @@ def save(run: Path, iteration: int, state: Any, about: dict[str, Any], keep: int
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """Complete ones, newest first; they may be damaged."""
+    """Returns complete checkpoints, newest first; they may be damaged."""
     found = [path for path in (run / "checkpoints").glob("*") if path.name.isdigit()]
     return sorted(found, key=lambda path: int(path.name), reverse=True)
 
@@ -75,16 +75,16 @@ def checkpoints(run: Path) -> list[Path]:
 def newest_good(
     run: Path, like: Any, within: str = "", warn: Callable[[str], None] = warnings.warn
 ) -> Checkpoint | None:
-    """The newest checkpoint that is whole; None: there is none at all.
+    """Returns the newest good checkpoint; None: there are no checkpoints.
 
     Args:
       run: the run's directory.
-      like: the pytree to restore, as shapes and types, with shardings where they matter.
-      within: where `like` is in the state that was saved, "0.learner.params."; "": all of it.
-      warn: is told of damaged ones.
+      like: the pytree to restore, as shapes and types, with shardings where necessary.
+      within: path of `like` in the saved state, such as "0.learner.params."; "": the whole state.
+      warn: called for each damaged checkpoint.
 
     Raises:
-      Failed: all are damaged, or of another version.
+      Failed: all checkpoints are damaged or of another version.
     """
     found = next(good(run, like, within, warn), None)
     if found is None and (num := len(checkpoints(run))):
@@ -95,7 +95,7 @@ def newest_good(
 def good(
     run: Path, like: Any, within: str = "", warn: Callable[[str], None] = warnings.warn
 ) -> Iterator[Checkpoint]:
-    """Those that are whole, newest first, each read when it is asked for; warns about others."""
+    """Yields good checkpoints, newest first, and reads each on demand; warns about the others."""
     for path in checkpoints(run):
         damage = _damage(path)
         if damage:
@@ -131,19 +131,19 @@ def _read(state: Path, target: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_part(state: Path, target: dict[str, Any]) -> dict[str, Any]:
-    """Of what was saved, `target` alone."""
+    """Restores `target` only, a part of the saved state."""
     where = ocp.checkpoint_utils.construct_restore_args(target)
     part = ocp.args.PyTreeRestore(item=target, restore_args=where, partial_restore=True)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         saved = checkpointer.metadata(state).item_metadata.tree
-        for name, leaf in target.items():  # orbax would make up what is not there
+        for name, leaf in target.items():  # orbax would fill in missing leaves
             if name not in saved or saved[name].shape != leaf.shape:
                 raise ValueError(f"it holds no {name} of shape {leaf.shape}")
         return checkpointer.restore(state, args=part)
 
 
 def _arrays(state: Any) -> dict[str, Any]:
-    """{name: array}, random keys as their data."""
+    """Returns {name: array}, with random keys as their data."""
     return {
         name: jax.random.key_data(leaf) if _is_key(leaf) else leaf
         for name, leaf in zip(_names(state), jax.tree.leaves(state), strict=True)
@@ -164,7 +164,7 @@ def _here() -> jax.sharding.Sharding:
 
 
 def _damage(path: Path) -> str:
-    """What is wrong with a checkpoint, "" if nothing."""
+    """Returns the fault of a checkpoint; "": none."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         digests = _digests(path)
@@ -181,7 +181,7 @@ def _damage(path: Path) -> str:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file under `folder` but the manifest."""
+    """Returns the SHA-256 of every file under `folder` except the manifest."""
     digests = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != "manifest.json":
@@ -192,7 +192,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _write(path: Path, text: str) -> None:
-    """To the disk itself, not only to its cache."""
+    """Flushes a file to the disk itself, beyond its cache."""
     with path.open("w") as file:
         file.write(text)
         file.flush()
@@ -200,6 +200,6 @@ def _write(path: Path, text: str) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line, of the first sentence that people can use."""
+    """Returns the first informative line of an error."""
     text = str(error)
     return "no space left on device" if "No space left" in text else text.split("\n")[0][:200]

@@ -1,4 +1,4 @@
-"""What a run is made of, and how that is kept in its config.json."""
+"""Configuration of a run, and its representation in config.json."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from taskbelief.types import Env
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All that decides the numbers of a run: equal configs give equal bits."""
+    """Everything that determines the results of a run: equal configs give equal bits."""
 
     env_name: str
     """environment"""
     agent_name: str
-    """what becomes of the history"""
+    """agent: the map from the history to features"""
     learner_name: str
-    """what becomes of the features"""
+    """learner: policy, value functions and losses"""
     env: Any  # the environment's dataclass of settings
     agent: Any  # the agent's Config
     learner: Any  # the learner's Config
@@ -34,50 +34,51 @@ class RunConfig:
     preset: str = "cpu"
     """sizes and hyperparameters: cpu or paper (default: cpu on a CPU, paper elsewhere)"""
     label: str = "description"
-    """what the teacher says while training: description (the task), expert_action, expert_goal
-    (what the expert heads for), posterior_goal (the same for a draw from the posterior),
-    task_index (which training task it is) or task_embedding (a trained oracle's vector for it)"""
+    """target of the belief in training: description (of the task), expert_action, expert_goal (the
+    expert's next goal), posterior_goal (the goal on a draw from the posterior), task_index (of the
+    training task) or task_embedding (a trained oracle's vector for the training task)"""
     expert: str = ""
-    """run of an oracle that gives the labels: of any oracle for expert_action (without one, the
-    scripted expert does), of one with --condition embedding for task_embedding"""
+    """run of an oracle that provides labels: of any oracle for expert_action (default: the scripted
+    expert), of one with --condition embedding for task_embedding"""
     dense: bool = False
-    """actor and critic learn from the environment's dense reward (sparse_navigation: minus the
-    distance), as PEARL was published; agents see, and scores count, the sparse one"""
+    """whether actor and critic learn from the environment's dense reward (sparse_navigation: minus
+    the distance), as in published PEARL; observations and scores use the sparse reward"""
     seed: int = 0
-    """of everything random in training"""
+    """seed of all random numbers in training"""
     num_seeds: int = 1
-    """runs trained side by side in one program: of seed, seed + 1, ..., each as it were alone"""
+    """number of runs in one program, with seeds seed, seed + 1, ...; each gives the results of a
+    run alone"""
     replay_memory: str = ""
-    """bytes that the replay may take, as 500MB or 2GB, in place of train.replay_rows"""
+    """size of the replay in bytes, such as 500MB or 2GB, in place of train.replay_rows"""
     steps: int = 1_000_000
-    """agent steps in the environment, all together (rounded up to whole iterations); the
-    learning rate decays over them"""
+    """agent steps in the environment, in total (rounded up to whole iterations); the learning rate
+    decays over them"""
     rows: int = 200
     """rows of training metrics in metrics.csv over the whole run"""
     evaluations: int = 40
-    """evaluations over the whole run, beside the one before training"""
+    """evaluations over the whole run, in addition to the one before training"""
     evaluation_tasks: int = 1000
-    """at most this many tasks of each set are played in an evaluation"""
+    """maximum number of tasks of each set in an evaluation"""
     belief_tasks: int = 64
-    """hold-out tasks on which, at each evaluation, the learned belief is held against the exact
-    posterior (KL in nats per step); 0: none"""
+    """hold-out tasks on which each evaluation compares the learned belief with the exact posterior
+    (KL in nats per step); 0: none"""
 
 
 GROUPS = ("env", "agent", "learner", "train")
 
 
 def default(env: str | Env, agent: str, learner: str, size: str) -> RunConfig:
-    """The preset `size` for this combination; an environment that is made already stays as it is.
+    """Returns the preset `size` for this combination; an environment given as an instance is kept.
 
     Raises:
-      ValueError: an unknown name, or a departure that fits no field.
+      ValueError: an unknown name, or a departure without a field.
     """
     name = env if isinstance(env, str) else registry.name_of(env)
     return _with(env, agent, learner, size, presets.departures(size, name, agent, learner))
 
 
 def without_preset(config: RunConfig) -> RunConfig:
-    """The defaults of the same components, from which presets depart."""
+    """Returns the defaults of the same components, from which presets depart."""
     names = config.env_name, config.agent_name, config.learner_name
     return _with(*names, config.preset, {})
 
@@ -103,28 +104,29 @@ def _with(
     return RunConfig(name, agent, learner, preset=size, **made.pop(""), **made)
 
 
-# A smaller part of a batch does not pay for being computed on a device of its own: on two cores an
-# update of four meta-episodes is 1.2 times as fast on one of them as on both.
+# The smallest part of a batch that is worth a device of its own: on two cores an update of four
+# meta-episodes is 1.2 times as fast on one of them as on both.
 _LEAST_PART = 4
 
 
 def _usual_shards(given: Any, on_policy: bool) -> int:
-    """As many parts as usual, as far as what is played, kept and learnt from can be divided."""
+    """Returns the usual number of parts, or fewer where collection, replay and batches are
+    small."""
     sizes = training.Config(**given)
     usual = math.gcd(parallel.usual_parts(), sizes.batch, sizes.envs, sizes.replay_rows)
     return usual if on_policy else math.gcd(usual, max(1, sizes.batch // _LEAST_PART))
 
 
 def unknown(what: str, name: str, choices: Sequence[str]) -> str:
-    """A sentence with the nearest of `choices`."""
+    """Returns a sentence with the nearest of `choices`."""
     near = nearest(name, choices)
     hint = f"; did you mean {near}?" if near else ""
     return f"unknown {what} {name!r}: choose from {', '.join(choices)}{hint}"
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
-    """The choice that was probably meant: by letters, by words or by initials, so that "lr" is
-    "learner.learning_rate" and "batch-size" is "train.batch"; None: no choice is near."""
+    """Returns the most similar choice by letters, words or initials: "learner.learning_rate" for
+    "lr", "train.batch" for "batch-size"; None: no choice is similar."""
     likenesses = {choice: _likeness(name, choice) for choice in choices}
     best = max(likenesses, key=likenesses.__getitem__, default=None)
     return best if best is not None and likenesses[best] >= 0.5 else None
@@ -134,7 +136,8 @@ _EMPTY_WORDS = {"n", "num", "number", "of", "size"}
 
 
 def _likeness(name: str, choice: str) -> float:
-    """0 for nothing in common, 1 for the same name; the group, before the dot, counts little."""
+    """Returns 0 for nothing in common, 1 for the same name; the group, before the dot, counts
+    little."""
     groups, (left, right) = zip(
         *(text.rpartition(".")[::2] for text in (name, choice)), strict=True
     )
@@ -148,22 +151,22 @@ def _likeness(name: str, choice: str) -> float:
 
 
 def uses_label(agent: str) -> bool:
-    """Whether labels mean anything to the agent of that name."""
+    """Returns whether the agent of that name uses labels."""
     return registry.find("agents", agent).Config().needs.label
 
 
 def usual_learner(agent: str) -> str:
-    """The learner of the agent of that name where nobody asks for another."""
+    """Returns the default learner of the agent of that name."""
     return registry.find("agents", agent).Config().needs.only_learner or "svg0"
 
 
 def label_in_use(config: RunConfig) -> str:
-    """The kind of label: oracles that learn embeddings are told the index, whatever is asked."""
+    """Returns the name of the label in use: oracles that learn embeddings always use the index."""
     return config.agent.needs.only_label or config.label
 
 
 def check(config: RunConfig) -> None:
-    """Refuses what the types alone allow.
+    """Refuses invalid values that the types allow.
 
     Raises:
       Refused: one sentence that names the flag, its value and what it must be.
@@ -200,15 +203,15 @@ def check(config: RunConfig) -> None:
 
 
 def to_json(config: RunConfig) -> dict[str, Any]:
-    """Plain values only."""
+    """Returns the config as plain values."""
     return dataclasses.asdict(config)
 
 
 def from_json(values: Mapping[str, Any]) -> RunConfig:
-    """The config that `to_json` gave.
+    """Returns the config from the values of `to_json`.
 
     Raises:
-      ValueError, TypeError, KeyError: the values are no config of this version.
+      ValueError, TypeError, KeyError: the values are not a config of this version.
     """
     values = dict(values)
     names = values["env_name"], values["agent_name"], values["learner_name"]
@@ -221,7 +224,7 @@ def from_json(values: Mapping[str, Any]) -> RunConfig:
 
 
 def load(run: Path) -> RunConfig:
-    """The config of the run in directory `run`.
+    """Returns the config of the run in directory `run`.
 
     Raises:
       Refused: there is none, or one of another version.
@@ -236,7 +239,7 @@ def load(run: Path) -> RunConfig:
 
 
 def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """{flag: (value in one, value in other)} where they differ."""
+    """Returns {flag: (value in one, value in other)} where they differ."""
     left, right = _flat(to_json(one)), _flat(to_json(other))
     return {
         flag: (left.get(flag), right.get(flag))
@@ -256,7 +259,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _untuple(like: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON knows lists only: tuples again where the defaults are tuples."""
+    """Converts lists to tuples where the defaults are tuples, which JSON does not have."""
     return {
         name: tuple(value) if isinstance(getattr(like, name, None), tuple) else value
         for name, value in values.items()

@@ -1,6 +1,6 @@
-"""Several processes that train together: who speaks, and what they have to agree on.
+"""Coordination of several processes that train together.
 
-With one process everything here is as if it were not there.
+With one process these functions have no effect.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from jax.experimental import multihost_utils
 
 
 def first() -> bool:
-    """Whether this process writes files and speaks to people."""
+    """Returns whether this process writes files and prints messages."""
     return jax.process_index() == 0
 
 
 def wait(name: str) -> None:
-    """Until all processes have come to the place `name`."""
+    """Waits until all processes have reached the point `name`."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def agree(call: int, due: bool, signal: int) -> tuple[int, bool, int]:
-    """Process 0's `call` and `due`; a signal that any process has received."""
+    """Returns `call` and `due` of process 0, and a signal that any process has received."""
     if jax.process_count() == 1:
         return call, due, signal
-    said = multihost_utils.process_allgather(np.array([call, due, signal], np.int32))
-    said = np.asarray(said).reshape(-1, 3)
-    return int(said[0, 0]), bool(said[0, 1]), int(said[:, 2].max())
+    gathered = multihost_utils.process_allgather(np.array([call, due, signal], np.int32))
+    values = np.asarray(gathered).reshape(-1, 3)
+    return int(values[0, 0]), bool(values[0, 1]), int(values[:, 2].max())

@@ -1,4 +1,4 @@
-"""From a config to the trainer it describes, and back from a run's files."""
+"""Trainers from configs, and parameters from the files of runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Parts(NamedTuple):
 
 
 def build(chosen: RunConfig, mesh: Mesh | None = None, warn: Warn = warnings.warn) -> Parts:
-    """The parts of `chosen`; `mesh`: the devices that share the work of a seed.
+    """Returns the trainer of `chosen`; `mesh`: the devices among which a seed is divided.
 
     Raises:
       ValueError: parts that do not fit together, in one sentence.
@@ -44,7 +44,7 @@ def build(chosen: RunConfig, mesh: Mesh | None = None, warn: Warn = warnings.war
 
 
 def _expert(chosen: RunConfig, warn: Warn) -> Expert | None:
-    """The trained oracle of the run `chosen.expert`, from its newest good checkpoint."""
+    """Returns the trained oracle of the run `chosen.expert`, from its newest good checkpoint."""
     if not chosen.expert:
         return None
     run = Path(chosen.expert)
@@ -60,11 +60,11 @@ def _expert(chosen: RunConfig, warn: Warn) -> Expert | None:
 def params(
     run: Path, chosen: RunConfig, made: Trainer, seed: int, warn: Warn = warnings.warn
 ) -> Params:
-    """What the newest good checkpoint of a run holds of the parameters of one of its seeds.
+    """Returns the parameters of one seed of a run, from its newest good checkpoint.
 
     Raises:
       Refused: the run has no such seed.
-      Failed: there is no good checkpoint, or one of another version.
+      Failed: there is no good checkpoint of this version.
     """
     number = seed - chosen.seed
     if not 0 <= number < chosen.num_seeds:

@@ -1,8 +1,8 @@
-"""Departures from the defaults of the components, per (env, agent, learner) and size.
+"""Presets: all departures from the defaults of components, per (env, agent, learner) and size.
 
-Nowhere else. "cpu" is what 2 cores learn in minutes; "paper" is the whole task. A key is the
-name of a flag. A row with ANY holds for all names; rows with more names override it. The scores
-they reach: README.md and experiments/results; experiments/notes for what is only a lead.
+The size "cpu" is for two CPU cores, in minutes; "paper" is the whole task. A key is the name of a
+flag. A row with ANY applies to all names; rows with more names take precedence. Their scores:
+README.md and experiments/results; experiments/notes has preliminary ones.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 ANY = "*"
 SIZES = {
-    "cpu": "What two CPU cores learn in minutes.",
+    "cpu": "Sizes for two CPU cores: minutes.",
     "paper": "The whole task, for an accelerator.",
 }
 
@@ -20,36 +20,37 @@ Departures = Mapping[str, object]
 PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
     "cpu": {
         (ANY, ANY, ANY): {"steps": 800_000, "evaluations": 16},
-        # The reference: it learns from reward alone, and nothing is told to its critic.
-        (ANY, "baseline", ANY): {"learner.privileged": False},
-        # With large batches in few updates, as on-policy learners have them.
+        # The reference learns from reward alone; its critic does not read the task.
+        **{(ANY, "baseline", name): {"learner.privileged": False} for name in ("svg0", "ppo")},
+        # On-policy learners use large batches in few updates.
         **{
             (env, ANY, "ppo"): {"train.envs": 128}
             for env in ("semicircle", "sparse_navigation", "noisy_target")
         },
         ("bandit", ANY, ANY): {"label": "posterior_goal", "steps": 500_000},
         ("bandit", ANY, "ppo"): {"steps": 3_000_000, "learner.minibatches": 16},
-        ("semicircle", ANY, ANY): {"label": "expert_goal"},
+        ("semicircle", ANY, ANY): {"label": "expert_goal", "steps": 1_500_000},
         ("semicircle", ANY, "ppo"): {"steps": 10_000_000, "learner.minibatches": 16},
-        # The filter runs in every update: a coarser grid.
+        # A coarser grid, because the filter runs in every update.
         **{
             (env, "exact_belief", ANY): {"agent.hypotheses": 64}
             for env in ("semicircle", "noisy_target")
         },
-        # A density's gradient is larger than a mass's, and would have the norm's limit to itself.
+        # The gradient of a density is larger than that of a mass, and would dominate the clipped
+        # norm.
         **{
             (env, agent, ANY): {"agent.aux_weight": 0.1}
             for env in ("semicircle", "sparse_navigation", "noisy_target", "cheetah_velocity")
             for agent in ("aux_head", "belief")
         },
-        # A hundred described tasks are learnt by heart; samples of the posterior are not.
+        # Descriptions of a hundred tasks are memorised; samples of the posterior are not.
         **{
             (env, ANY, ANY): {"label": "posterior_goal"}
             for env in ("sparse_navigation", "noisy_target")
         },
-        # A shorter horizon tells arms, and arriving a step earlier, apart.
+        # A shorter horizon distinguishes arms, and arrivals one step apart.
         **{(env, ANY, "svg0"): {"learner.gamma": 0.9} for env in ("bandit", "sparse_navigation")},
-        # An oracle is told the task, not a sample.
+        # An oracle observes the goal of the true task, not of a sample.
         **{
             (env, "oracle", ANY): {"label": "description"}
             for env in ("sparse_navigation", "noisy_target")
@@ -60,25 +61,25 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
         ("sparse_navigation", "pearl", "sac"): {
             "dense": True,
             "env.episodes": 20,
-            "steps": 2_000_000,
+            "steps": 3_000_000,
             "evaluations": 10,
             "train.envs": 50,
             "train.updates": 500,
             "train.batch": 16,
-            "train.replay_rows": 5000,
+            "train.replay_rows": 7600,
             "train.warmup": 2,
             "train.shards": 1,
         },
         ("noisy_target", ANY, "ppo"): {"steps": 5_000_000, "learner.minibatches": 16},
-        # The physics takes half of the time: few evaluations, of few tasks.
+        # Few evaluations of few tasks, because the physics takes half of the time.
         ("cheetah_velocity", ANY, ANY): {
             "steps": 2_000_000,
             "evaluations": 10,
             "evaluation_tasks": 64,
         },
         ("cheetah_velocity", ANY, "ppo"): {"steps": 6_000_000},
-        # The full pads and length; help while training, none at test: see notes/numpad.md.
-        # 464 of the 496 sequences train, because a hundred are learnt by heart.
+        # The full pads and length, with help in training and none at test (notes/numpad.md). 464 of
+        # the 496 sequences are training tasks, because a hundred are memorised.
         ("numpad", ANY, ANY): {
             "label": "posterior_goal",
             "env.train_tasks": 464,
@@ -87,9 +88,9 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "env.mercy_share": 0.6,
             "steps": 1_600_000,
         },
-        # Fewer updates for each step than elsewhere: with more, the policy learns the replay by
-        # heart, and hold-out scores fall behind. A longer horizon learns more slowly. One
-        # accidental press spoils a sequence: less entropy.
+        # Fewer updates per step than elsewhere: with more, the policy memorises the replay, and
+        # hold-out scores drop. A longer horizon learns more slowly. Less entropy, because one
+        # accidental press ends a sequence.
         ("numpad", ANY, "svg0"): {
             "train.updates": 64,
             "learner.gamma": 0.95,
@@ -106,7 +107,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
     },
     "paper": {
         (ANY, ANY, ANY): {"steps": 50_000_000},
-        (ANY, "baseline", ANY): {"learner.privileged": False},
+        **{(ANY, "baseline", name): {"learner.privileged": False} for name in ("svg0", "ppo")},
         ("numpad", ANY, ANY): {
             "label": "posterior_goal",
             "env.cues": "next",
@@ -140,7 +141,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
 
 
 def departures(size: str, env: str, agent: str, learner: str) -> Departures:
-    """What preset `size` changes for this combination: {flag: value}."""
+    """Returns the departures of preset `size` for this combination: {flag: value}."""
     names = (env, agent, learner)
     table = PRESETS[size]
     matching = [
