@@ -410,6 +410,7 @@ def _by_chunks(env: Env, collect: Collect, tasks: Task, key: Key, batch: int) ->
         else jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1)[..., :num], *part)
         for part in zip(*parts, strict=True)
     )
+    assert returns is not None and rewards is not None
     if tally is not None:
         tally = Tally(*(each.sum(axis=-1) for each in tally))
     return _Played(returns, rewards, nll, kl, tally)
@@ -513,7 +514,7 @@ def _judge(env: Env, belief: Belief) -> Callable[[Task, Trajectory, Key], tuple]
         steps = len(obs) - 1
         nll = -_log_prob(exact, believed, jnp.broadcast_to(h, (steps, *h.shape)))
         tally = _tally(exact, env, believed, h)
-        if divergence is None:
+        if divergence is None or exact is None:
             return nll, None, tally
         beliefs = posterior.along(exact, obs, action, reward, reached)
         beliefs = jax.tree.map(lambda leaf: leaf[:-1], beliefs)
