@@ -1,4 +1,4 @@
-"""The table of README.md in this folder, from experiments/results/clients/runs.csv.
+"""Puts the table into README.md of this folder, from experiments/results/clients/runs.csv.
 
 python -m experiments.clients.table
 """
@@ -8,8 +8,11 @@ from __future__ import annotations
 import csv
 import statistics
 from collections import defaultdict
+from pathlib import Path
 
 from experiments.clients import common
+
+BEGIN, END = "<!-- table -->", "<!-- end of the table -->"
 
 
 def table(rows: list[dict[str, str]]) -> str:
@@ -36,7 +39,12 @@ def _cell(rows: list[dict[str, str]]) -> str:
 
 def main() -> None:
     with (common.RESULTS / "runs.csv").open(newline="") as file:
-        print(table(list(csv.DictReader(file))))
+        shown = table(list(csv.DictReader(file)))
+    path = Path(__file__).with_name("README.md")
+    before, _, rest = path.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    path.write_text(f"{before}{BEGIN}\n\n{shown}\n\n{END}{after}")
+    print(shown)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from taskbelief.types import (
     Carry,
     EnvSpec,
     Key,
+    Label,
     Learner,
     Metrics,
     Needs,
@@ -184,7 +185,7 @@ def make(
         value = network.apply(params["heads"], frozen[1], method="state_value")
         value_loss = 0.5 * jnp.mean(jnp.square(jax.lax.stop_gradient(soft) - value))
 
-        aux_loss, aux_metrics = agent.aux_loss(params["agent"], now, ())
+        aux_loss, aux_metrics = agent.aux_loss(params["agent"], now, Label(()))
         total = critic_loss + actor_loss + value_loss + aux_loss + jnp.mean(now.loss)
         return total, {
             "loss": total,
