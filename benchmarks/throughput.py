@@ -185,14 +185,14 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines.append("|" + "---|" * len(names))
     for row in rows:
         cells = [
-            footprint.amount(row[name]) if name.endswith("bytes") else _said(row[name])
+            footprint.amount(row[name]) if name.endswith("bytes") else _text(row[name])
             for name in names
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else "-" if value is None else str(value)
 
 

@@ -80,8 +80,7 @@ def play(run: Path) -> list[Played]:
 def explore(run: Path) -> Played:
     """The scripted explorer, which acts on the exact posterior, on some of the same tasks."""
     env = types.at_test(command.config_of(run).env)
-    assert isinstance(env, SparseNavigation)
-    tasks = env.task_set("holdout", min(_EXPLORED, env.holdout_tasks))
+    tasks = jax.tree.map(lambda leaf: leaf[:_EXPLORED], env.task_set("holdout"))
     play = jax.jit(lambda key: rollout.collect_scripted(env, tasks, key, explorer.explorer(env)))
     return _played(_EXPLORER, _EXPLORER, 0, env, tasks, play(jax.random.key(0)))
 

@@ -38,7 +38,7 @@ def _measure(run: Path, kept: list[Trained], num: int) -> dict[str, Any]:
     compare = parts.trainer.compare
     if compare is None:
         stop.wrong_usage(
-            f"{run}: its agent with label {parts.label} has no belief that can be held against the"
+            f"{run}: its agent with label {parts.label} has no belief that can be compared with the"
             " exact posterior"
         )
     tasks = jax.tree.map(lambda leaf: leaf[:num], parts.exam.of("holdout"))

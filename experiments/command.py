@@ -198,7 +198,7 @@ def check_names(given: Mapping[str, Sequence[str]]) -> None:
         "env": registry.environments(),
         "agent": registry.names("agents"),
         "learner": ("", *registry.names("learners")),
-        "preset": presets.SIZES,
+        "preset": tuple(presets.SIZES),
         "label": ("", *registry.names("labels")),
         "core": tuple(cores.CORES),
     }

@@ -72,14 +72,14 @@ def check(wanted: Footprint, devices: Sequence[jax.Device]) -> str:
     """Returns a line about the memory of this process's devices; ends the program where it does not
     suffice."""
     free, total = room(devices), sum(wanted)
-    said = f"Each device will hold: {wanted}"
+    line = f"Each device will hold: {wanted}"
     if free is not None and total > free:
         stop.wrong_usage(
             f"{wanted}: together {amount(total)}, but each {devices[0].device_kind} has"
             f" {amount(free)} free; take a smaller --replay-memory (or --train.replay_rows),"
             " --train.batch or --train.envs"
         )
-    return said + ("." if free is None else f"; {amount(free)} are free.")
+    return line + ("." if free is None else f"; {amount(free)} are free.")
 
 
 def amount(size: float) -> str:

@@ -168,8 +168,8 @@ def _parse(args: Sequence[str]) -> tuple[list[Cell], list[str], Path, int]:
                     f" choose from {', '.join(sorted(names))}"
                 )
         lists |= read
-    said = {name: value for name in _LISTS if (value := getattr(given, name)) is not None}
-    products = [lists | group | said for group in groups]
+    flags = {name: value for name in _LISTS if (value := getattr(given, name)) is not None}
+    products = [lists | group | flags for group in groups]
     for product in products:
         _check(product, given.together)
     if given.jobs < 1:

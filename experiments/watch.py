@@ -268,7 +268,8 @@ def main() -> None:
         title = f"{arguments.env}, {arguments.policy}"
         task = _task(parser, env, arguments.task)
         labels, history = play(env, explorer.make(env, arguments.policy), task, key)
-        watched = Watched(env, task, *history, labels)
+        states, actions, rewards, beliefs = history
+        watched = Watched(env, task, states, actions, rewards, beliefs, labels)
     steps = len(watched.rewards)
     if out.suffix == ".png":
         step = steps if arguments.step is None else arguments.step

@@ -1,5 +1,7 @@
 """What is said of a policy, from numbers worked by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from taskbelief.evaluation import Evaluation, References
 REFERENCES = References(random=2.0, expert=10.0, explorer=6.0)
 RETURNS = np.array([4.0, 8.0, 9.0, 11.0])  # mean 8: a score of 6 / 8
 QUARTERS = np.array([[0.0, 0, 0, 4], [1, 1, 2, 2], [1, 3, 3, 1], [2, 4, 4, 4]])
-NAMES = {"policy": "mine", "env": "somewhere", "tasks": "holdout"}
+NAMES: dict[str, Any] = {"policy": "mine", "env": "somewhere", "tasks": "holdout"}
 
 
 def test_metrics_are_means_over_tasks():

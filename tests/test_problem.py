@@ -125,7 +125,7 @@ def test_the_smallest_environment_has_no_capabilities():
     ("ask", "said"),
     [
         (lambda env: problem.make(env, "expert_action"), "no scripted expert"),
-        (lambda env: problem.make(env, "expert_goal"), "does not say what an expert heads for"),
+        (lambda env: problem.make(env, "expert_goal"), "defines no goal of an expert"),
         (lambda env: problem.make(env, "posterior_goal"), "no exact posterior"),
         (lambda env: problem.make(env, "task_embedding"), "needs an expert"),
         (lambda env: problem.make(env, "descriptoin"), "did you mean 'description'"),

@@ -24,7 +24,7 @@ def run(word):
 
 
 def test_there_is_a_test_for_each_block():
-    assert len(BLOCKS) == 7  # one of them: test_wheel.py
+    assert len(BLOCKS) == 8  # one of them: test_wheel.py
 
 
 def test_an_environment():
@@ -107,3 +107,14 @@ def test_commands_are_there(name):
 def test_runs_can_be_started(flags):
     chosen, _ = command.parse(flags.split())
     assert flags == f"--env {chosen.env_name} --agent {chosen.agent_name}"
+
+
+def test_a_score():
+    """Who stays with what pays pulls each arm 1 / (1 - p) times in a row."""
+    shown = run("taskbelief.score(")
+    card = shown["card"]
+    p = np.asarray(shown["taskbelief"].make("bandit", arms=5).task_set("holdout").probabilities)
+    streak = (1 / (1 - np.float64(p))).clip(max=100)
+    wanted = 100 * ((p * streak).sum(1) / streak.sum(1)).mean()
+    assert card.mean_return == pytest.approx(wanted, rel=0.03)
+    assert 0 < card.score < card.standing["explorer"]

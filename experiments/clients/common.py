@@ -126,6 +126,7 @@ def row(
 
 def settings_of(env: str) -> dict[str, Any]:
     """As flags of our own command line: {"env.arms": 5}."""
-    known = {field.name for field in dataclasses.fields(taskbelief.make(env))}
+    made: Any = taskbelief.make(env)
+    known = {field.name for field in dataclasses.fields(made)}
     assert set(ENVS[env]) <= known
     return {f"env.{name}": value for name, value in ENVS[env].items()}

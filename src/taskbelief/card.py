@@ -34,14 +34,14 @@ class Calibration(NamedTuple):
 
     said: np.ndarray  # [N]
     found: np.ndarray  # [N]
-    count: np.ndarray  # [N]: how many statements each entry is the mean of; 0: nothing was said
+    number: np.ndarray  # [N]: how many statements each entry is the mean of; 0: nothing was said
 
     @property
     def error(self) -> float:
-        """Mean of |said - found|, weighted by `count`: 0 is perfect."""
-        made = self.count > 0
+        """Mean of |said - found|, weighted by `number`: 0 is perfect."""
+        made = self.number > 0
         off = np.abs(self.said - self.found)[made]
-        return float(np.average(off, weights=self.count[made]))
+        return float(np.average(off, weights=self.number[made]))
 
 
 class Score(NamedTuple):

@@ -27,7 +27,7 @@ from taskbelief.types import (
 
 
 def names(env: Env) -> tuple[str, ...]:
-    """Of the reference policies that `env` has."""
+    """Returns the names of the reference policies of `env`."""
     found = ["random"]
     if isinstance(env, HasExpert):
         found.append("expert")

@@ -404,12 +404,13 @@ def _by_chunks(env: Env, collect: Collect, tasks: Task, key: Key, batch: int) ->
             told = judge(own, played, judge_key)
         rewards = played.reward
         parts.append(jax.device_get((rewards.sum(axis=0), rewards, *told)))
-    returns, rewards, nll, kl, tally = (
+    joined: Any = (
         None
         if part[0] is None
         else jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1)[..., :num], *part)
         for part in zip(*parts, strict=True)
     )
+    returns, rewards, nll, kl, tally = joined
     if tally is not None:
         tally = Tally(*(each.sum(axis=-1) for each in tally))
     return _Played(returns, rewards, nll, kl, tally)
@@ -501,7 +502,7 @@ def _judge(env: Env, belief: Belief) -> Callable[[Task, Trajectory, Key], tuple]
                 f"belief: {belief.log_probs.shape[-1]} probabilities, but the posterior of"
                 f" {registry.name_of(env)} has {has or 'no'} hypotheses"
             )
-    divergence = None
+    divergence: Any = None
     known = registry.find("labels", "description").make(env, None).exact
     if exact is not None and known is not None:
         divergence = known.divergence
@@ -515,6 +516,7 @@ def _judge(env: Env, belief: Belief) -> Callable[[Task, Trajectory, Key], tuple]
         tally = _tally(exact, env, believed, h)
         if divergence is None:
             return nll, None, tally
+        assert exact is not None
         beliefs = posterior.along(exact, obs, action, reward, reached)
         beliefs = jax.tree.map(lambda leaf: leaf[:-1], beliefs)
         if isinstance(believed, Masses):

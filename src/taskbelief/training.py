@@ -19,7 +19,7 @@ from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics, Teacher, 
 @dataclass(frozen=True)
 class Config:
     envs: int = 32
-    """meta-episodes collected side by side in each iteration, each on a fresh training task"""
+    """meta-episodes collected in parallel in each iteration, each on a new training task"""
     updates: int = 128
     """learner updates per iteration (off-policy learners)"""
     batch: int = 4
@@ -60,7 +60,7 @@ def make(
     """Returns pure functions that train `learner` on the training tasks of `env`.
 
     One iteration plays `config.envs` meta-episodes on tasks drawn from the training set (or on
-    those whose turn it is, where the learner's replay says so) and makes `config.updates` updates
+    those that the learner's replay selects) and makes `config.updates` updates
     from replay. Metrics are means over the iteration. `teach` None: there are
     no labels. `mesh`: the devices among which work is divided, whose number divides
     `config.shards`; None: the default device alone.

@@ -1,6 +1,6 @@
 """Types of the library: the interfaces of environments, agents and learners, and their data.
 
-Axes in shape comments: T time steps, B meta-episodes side by side (the batch),
+Axes in shape comments: T time steps, B parallel meta-episodes (the batch),
 D features, H units of a recurrent core.
 """
 
@@ -453,8 +453,8 @@ class Agent(NamedTuple):
 
 
 class ReplayKind(NamedTuple):
-    """A replay: functions of its own pytree `buffer`, whose `rows` have rings, which can live on
-    devices of their own, as their first axis."""
+    """A replay: functions of its own pytree `buffer`. The first axis of its `rows` are rings, which
+    can be on separate devices."""
 
     # (capacity in meta-episodes, example [T (+ 1), B, ...], rings) -> empty buffer
     init: Callable[[int, Trajectory, int], Any]

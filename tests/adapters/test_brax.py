@@ -23,7 +23,8 @@ def trainable(monkeypatch):
     )
 
 
-def test_brax_trains_on_it(trainable):
+@pytest.mark.usefixtures("trainable")
+def test_brax_trains_on_it():
     """Brax's own count of what its agent was paid, and for how long, is that of the rules."""
     from brax.training.agents.ppo import train as ppo
 
@@ -50,7 +51,8 @@ def test_brax_trains_on_it(trainable):
     assert action.shape == (3, env.action_size) and np.all(np.abs(action) < 1)
 
 
-def test_brax_trains_off_policy_on_it(trainable):
+@pytest.mark.usefixtures("trainable")
+def test_brax_trains_off_policy_on_it():
     from brax.training.agents.sac import train as sac
 
     env = adapter.make(Wages())

@@ -245,7 +245,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
         self._carry = (self._keys, tasks, play, np.zeros(self.num_envs, bool))
         if self.render_mode:
             self._frames = [([self._on_host(i)], []) for i in range(self.num_envs)]
-        begun = np.ones(self.num_envs, bool)
+        begun: np.ndarray = np.ones(self.num_envs, bool)
         return np.array(obs), _masked({"episode_end": ~begun, "task_start": begun})
 
     def step(
@@ -342,8 +342,8 @@ def _batched(view: View, mode: AutoresetMode, redraw: bool) -> _Batched:
         shown = obs, seen.obs, reward, over, episode_end, begins, seen.reached
         return (keys, tasks, play, over), shown
 
-    batch = (jax.jit(jax.vmap(f)) for f in (one.seed, one.draw, one.start))
-    return _Batched(*batch, jax.jit(step))
+    seed, draw, start = (jax.jit(jax.vmap(f)) for f in (one.seed, one.draw, one.start))
+    return _Batched(seed, draw, start, jax.jit(step))
 
 
 # ---- small parts ------------------------------------------------------------------

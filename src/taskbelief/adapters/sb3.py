@@ -63,12 +63,14 @@ class TaskVecEnv(VecEnv):
         return [getattr(self.envs, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        raise NotImplementedError("one compiled batch: its members have no attributes of their own")
+        raise AttributeError(f"{attr_name}: members of a compiled batch have no own attributes")
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
-        raise NotImplementedError("one compiled batch: its members have no methods of their own")
+        del args, indices, kwargs
+        raise AttributeError(f"{method_name}: members of a compiled batch have no own methods")
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        del wrapper_class
         return [False for _ in self._get_indices(indices)]
 
 

@@ -53,7 +53,7 @@ class Bandit:
             task=Probabilities(self.arms),
             goal=Categories(1, self.arms),
             episode_steps=self.horizon,
-            obs_range=((1.0, 1.0),),
+            obs_range=((0.0, 1.0),),
         )
 
     # ---- tasks

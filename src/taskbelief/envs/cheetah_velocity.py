@@ -120,7 +120,7 @@ class CheetahVelocity:
         reward = _reward(body.obs, task)
         return body.obs, State(body), reward, jnp.zeros((), bool)
 
-    # ---- references (no expert: nobody has scripted a gait for each speed)
+    # ---- references (no expert: a gait for each speed is not scripted)
 
     def goal(self, obs: Array, task: Task) -> Array:
         """Returns the target speed, [1], metres per second."""

@@ -16,7 +16,7 @@ def make(env: Env, expert: Expert | None = None) -> LabelKind:
     del expert
     if not isinstance(env, HasGoal):
         raise ValueError(
-            "label expert_goal: this environment does not say what an expert heads for (see"
+            "label expert_goal: this environment defines no goal of an expert (see"
             " types.HasGoal); take the label description"
         )
     return labels.of_the_moment(

@@ -293,7 +293,7 @@ _LOG_MOST = 7.0  # a concentration of two thousand
 
 @dataclass(frozen=True)
 class IndependentBeta:
-    """For `Probabilities`: one Beta for each; conjugate to Bernoulli rewards.
+    """Beliefs about `Probabilities`: one Beta for each; conjugate to Bernoulli rewards.
 
     `params`: the logits of the means, then the logarithms of the concentrations a + b in units
     of the concentration of U(0, 1), which is 2: zeros are the prior, and the posterior after a
@@ -339,7 +339,7 @@ class IndependentBeta:
 
 @dataclass(frozen=True)
 class DiagonalNormal:
-    """For `Reals`: independent normals over the standardised label.
+    """Beliefs about `Reals`: independent normals over the standardised label.
 
     `min_std` bounds the gradient, which grows with 1 / std²: at 0.01 the rare errors of a
     precise belief dominate the clipped gradient, at the expense of actor and critic.
@@ -389,7 +389,7 @@ class DiagonalNormal:
 
 @dataclass(frozen=True)
 class IndependentCategorical:
-    """For `Categories`: one categorical for each place."""
+    """Beliefs about `Categories`: one categorical distribution for each place."""
 
     spec: Categories
 

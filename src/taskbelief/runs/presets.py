@@ -21,7 +21,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
     "cpu": {
         (ANY, ANY, ANY): {"steps": 800_000, "evaluations": 16},
         # The reference learns from reward alone; its critic does not read the task.
-        (ANY, "baseline", ANY): {"learner.privileged": False},
+        **{(ANY, "baseline", name): {"learner.privileged": False} for name in ("svg0", "ppo")},
         # On-policy learners use large batches in few updates.
         **{
             (env, ANY, "ppo"): {"train.envs": 128}
@@ -107,7 +107,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
     },
     "paper": {
         (ANY, ANY, ANY): {"steps": 50_000_000},
-        (ANY, "baseline", ANY): {"learner.privileged": False},
+        **{(ANY, "baseline", name): {"learner.privileged": False} for name in ("svg0", "ppo")},
         ("numpad", ANY, ANY): {
             "label": "posterior_goal",
             "env.cues": "next",
