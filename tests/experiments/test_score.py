@@ -38,6 +38,7 @@ def test_parts_and_regret_are_drawn_beside_those_of_the_references(axes):
     lines = {line.get_label(): line.get_ydata() for line in axes.get_lines()}
     assert set(lines) == {"explorer", "mine"}
     np.testing.assert_array_equal(lines["mine"], [0.0, 1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(lines["explorer"], [1.0, 2.0, 2.0, 3.0])
 
 
 def test_beliefs_are_drawn_by_step(axes):
