@@ -21,6 +21,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 import taskbelief
 from experiments import command, devices, stop
@@ -148,6 +149,11 @@ def _colour(name: str, found: Card) -> str:
     return _OWN if name == found.policy else _COLOURS.get(name, "0.5")
 
 
+def _names(found: Card) -> list[str]:
+    """The references, and the policy last, so that it lies on top."""
+    return [*(name for name in found.beside if name != found.policy), found.policy]
+
+
 def _unit(found: Card) -> str:
     return "score (random 0, expert 1)" if found.normalised else "mean return"
 
@@ -167,7 +173,7 @@ def _standing(axes: Axes, found: Card) -> None:
 
 
 def _by_part(axes: Axes, found: Card) -> None:
-    for name in [*found.beside, found.policy]:
+    for name in _names(found):
         if name == found.policy:
             parts = np.asarray(found.part_returns, np.float64)
         else:
@@ -179,20 +185,19 @@ def _by_part(axes: Axes, found: Card) -> None:
             low, high = np.array([interval(part) for part in parts]).T
             axes.fill_between(places, low, high, color=_OWN, alpha=0.2, linewidth=0)
     axes.set(title=f"by {found.part}", xlabel=found.part, ylabel=f"mean return of the {found.part}")
-    if len(places) <= 8:
-        axes.set_xticks(places)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=8)
 
 
 def _regret(axes: Axes, found: Card) -> None:
-    for name in [*found.beside, found.policy]:
+    for name in _names(found):
         if name in ("expert", "random") and name != found.policy:
             continue
         regret = found.regret if name == found.policy else found.regret_of(name)
         assert regret is not None
         steps = np.arange(1, len(regret) + 1)
         axes.plot(steps, regret, color=_colour(name, found), label=name)
-    axes.set(title="regret", xlabel="step", ylabel="return so far: the expert's minus its own")
+    axes.set(title="regret", xlabel="step", ylabel="expert's return so far minus its own")
     axes.legend(frameon=False, fontsize=8)
 
 
@@ -206,6 +211,7 @@ def _belief(axes: Axes, found: Card) -> None:
             by_step = np.mean(np.asarray(values, np.float64), axis=1)
             axes.plot(np.arange(len(by_step)), by_step, color=colour, label=name)
     axes.set(title="belief", xlabel="steps seen", ylabel="nats, mean over tasks")
+    axes.ticklabel_format(axis="y", useOffset=False)
     axes.legend(frameon=False, fontsize=8)
 
 

@@ -29,7 +29,7 @@ SETS = {"train_tasks": 100, "holdout_tasks": 1000}
 DEFAULTS = {
     "bandit": {"arms": 20, "horizon": 100, **SETS},
     "cheetah_velocity": {
-        **{"slowest": 0.5, "fastest": 3.0, "horizon": 200, "backend": "spring"},
+        **{"slowest": 0.5, "fastest": 3.0, "horizon": 200, "episodes": 1, "backend": "spring"},
         **SETS,
     },
     "noisy_target": {
@@ -42,7 +42,8 @@ DEFAULTS = {
         **{"cues": "none", "cue_share": 0.0, "mercy_share": 0.0, "train_tasks": 100},
     },
     "semicircle": {
-        **{"horizon": 100, "target_radius": 0.2, "max_speed": 1.0, "max_turn_rate": 2 * np.pi},
+        **{"horizon": 100, "episodes": 1, "target_radius": 0.2},
+        **{"max_speed": 1.0, "max_turn_rate": 2 * np.pi},
         **{"time_step": 0.01, "action_repeat": 10, "arena": 1.5},
         **SETS,
     },

@@ -1,5 +1,7 @@
 """The command that scores a policy: what it draws, and what it refuses."""
 
+import dataclasses
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -34,10 +36,15 @@ def test_parts_and_regret_are_drawn_beside_those_of_the_references(axes):
     np.testing.assert_array_equal(lines["expert"], [3.0, 5.0])
     np.testing.assert_array_equal(lines["explorer"], [1.0, 4.0])
     axes.clear()
+    one = played()
+    score._by_part(axes, dataclasses.replace(one, policy="explorer"))  # a reference itself: once
+    assert len(axes.get_lines()) == 3
+    axes.clear()
     score._regret(axes, played())
     lines = {line.get_label(): line.get_ydata() for line in axes.get_lines()}
     assert set(lines) == {"explorer", "mine"}
     np.testing.assert_array_equal(lines["mine"], [0.0, 1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(lines["explorer"], [1.0, 2.0, 2.0, 3.0])
 
 
 def test_beliefs_are_drawn_by_step(axes):
