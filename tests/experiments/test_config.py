@@ -153,7 +153,7 @@ def test_a_run_begins_with_every_departure(monkeypatch):
         "  --learner.privileged False (default: True)."
     )
     paper = config.default("bandit", "belief", "svg0", "paper")
-    assert command.about(paper).endswith("(default: 1000000).")
+    assert command.about(paper).endswith("(default: 800000).")
     helped = dataclasses.replace(paper, env=taskbelief.make("numpad", mercy_share=0.5))
     assert command.about(helped).endswith("Evaluations are without env.mercy_share.")
 

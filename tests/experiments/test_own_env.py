@@ -19,7 +19,8 @@ NAMES = ["--env", "tests.test_problem:Steps", "--agent", "belief"]
 def test_its_settings_are_flags(capsys):
     chosen, _ = command.parse([*NAMES, "--env.horizon", "3"])
     assert chosen.env == Steps(3) and chosen.env_name == "tests.test_problem:Steps"
-    assert "tests.test_problem:Steps in full size" in command.about(command.parse(NAMES)[0])
+    about = command.about(command.parse(NAMES)[0])
+    assert about == "Preset cpu of tests.test_problem:Steps, belief, svg0: the defaults."
     for wrong, said in [
         ("tests.test_problem:Stairs", "--env: unknown env 'tests.test_problem:Stairs'"),
         ("tests.no_such:Steps", "No module named 'tests.no_such'"),

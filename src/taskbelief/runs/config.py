@@ -50,12 +50,12 @@ class RunConfig:
     run alone"""
     replay_memory: str = ""
     """size of the replay in bytes, such as 500MB or 2GB, in place of train.replay_rows"""
-    steps: int = 1_000_000
+    steps: int = 800_000
     """agent steps in the environment, in total (rounded up to whole iterations); the learning rate
     decays over them"""
     rows: int = 200
     """rows of training metrics in metrics.csv over the whole run"""
-    evaluations: int = 40
+    evaluations: int = 16
     """evaluations over the whole run, in addition to the one before training"""
     evaluation_tasks: int = 1000
     """maximum number of tasks of each set in an evaluation"""

@@ -19,7 +19,6 @@ Departures = Mapping[str, object]
 
 PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
     "cpu": {
-        (ANY, ANY, ANY): {"steps": 800_000, "evaluations": 16},
         # The reference learns from reward alone; its critic does not read the task.
         **{(ANY, "baseline", name): {"learner.privileged": False} for name in ("svg0", "ppo")},
         # On-policy learners use large batches in few updates.
