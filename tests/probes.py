@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ class State(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(ABC):
     """Base of all probes: a hidden sign, one action in [-1, 1], a clock in the state."""
 
     steps: int = 1
@@ -56,8 +57,9 @@ class Probe:
         del task
         return jnp.stack([elapsed / self.steps, jnp.zeros(())])
 
+    @abstractmethod
     def pay(self, elapsed: Array, action: Array, task: Task) -> Array:
-        raise NotImplementedError
+        """The reward of a step, []."""
 
     def reset(self, key, task):
         del key

@@ -30,7 +30,7 @@ def test_teacher_and_examiner_keep_to_the_family(label, env_name):
 
     def play(teacher):
         def act(carry, inputs, key):
-            return carry, rollout.no_action(made.spec, 2), jnp.zeros(2)
+            return carry, made.spec.action.none(2), jnp.zeros(2)
 
         return rollout.collect(made.env, tasks, jax.random.key(0), act, (), teacher).label.h
 

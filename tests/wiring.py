@@ -150,7 +150,7 @@ def moment(env: Env, obs, **fields) -> AgentInput:
     """What an agent sees at one moment, unbatched: `obs`, and zeros where nothing is said."""
     seen = {
         "obs": obs,
-        "prev_action": rollout.no_action(env.spec, 1)[0],
+        "prev_action": env.spec.action.none(1)[0],
         "prev_reward": jnp.zeros(()),
         "episode_start": jnp.zeros((), bool),
         "task_start": jnp.zeros((), bool),
@@ -325,7 +325,7 @@ def first_inputs(spec: EnvSpec, obs) -> AgentInput:
     num = len(obs)
     return AgentInput(
         jnp.asarray(obs, jnp.float32)[None],
-        rollout.no_action(spec, num)[None],
+        spec.action.none(num)[None],
         jnp.zeros((1, num)),
         jnp.ones((1, num), bool),
         jnp.ones((1, num), bool),

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 import taskbelief
-from taskbelief import rollout, types
+from taskbelief import rollout, scoring, types
 
 # the environments of the presets, help while training included; the bandit with 5 arms
 ENVS: dict[str, dict[str, Any]] = {
@@ -102,15 +102,12 @@ def row(
     """Adds the score to the table's data, and prints it."""
     env = test_env(args.env)
     tasks = holdout(env)
-    means = []
-    for policy in (rollout.uniform_random(env.spec), rollout.expert(env)):
-        play = jax.jit(lambda key, policy=policy: rollout.collect_scripted(env, tasks, key, policy))
-        means.append(float(np.asarray(play(jax.random.key(0)).reward).sum(axis=0).mean()))
-    random, expert = means
+    found = scoring.beside(env, "given", tasks, 0, ("random", "expert"))
+    random, expert = (float(np.mean(found[name].returns)) for name in ("random", "expert"))
     mean = float(np.mean(returns))
     score = (mean - random) / (expert - random)
     values = (client, args.env, args.seed, score, mean, random, expert, steps, *watch.minutes)
-    found = {
+    shown = {
         name: f"{value:.4f}" if isinstance(value, float) else value
         for name, value in zip(FIELDS, values, strict=True)
     }
@@ -120,8 +117,8 @@ def row(
         writer = csv.DictWriter(file, FIELDS)
         if fresh:
             writer.writeheader()
-        writer.writerow(found)
-    print(found, flush=True)
+        writer.writerow(shown)
+    print(shown, flush=True)
 
 
 def settings_of(env: str) -> dict[str, Any]:

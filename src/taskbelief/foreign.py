@@ -423,7 +423,7 @@ def _environment(
             f"{function}: observations are a {type(first).__name__}, not an array;"
             " choose an entry of them in a wrapper"
         )
-    after = jax.eval_shape(step, key, state, _no_action(action_spec), one)
+    after = jax.eval_shape(step, key, state, action_spec.none(), one)
     dtypes = _dtypes(function, state, after[1])
 
     def plain(obs: Any, state: State) -> tuple[Array, State]:
@@ -449,10 +449,6 @@ def _environment(
         frozen=True,
     )
     return made()
-
-
-def _no_action(spec: ActionSpec) -> Array:
-    return jnp.zeros(spec.num) if isinstance(spec, Continuous) else jnp.zeros((), jnp.int32)
 
 
 def _reals(described: Callable[[Key], Array], num: int) -> Reals:

@@ -53,13 +53,6 @@ def take(tasks: Task, index: Array) -> Task:
     return jax.tree.map(lambda leaf: leaf[index], tasks)
 
 
-def no_action(spec: EnvSpec, batch: int) -> Array:
-    """Returns the placeholder of the previous action at the first step: zeros, [B, num] or [B]."""
-    if isinstance(spec.action, Continuous):
-        return jnp.zeros((batch, spec.action.num))
-    return jnp.zeros(batch, jnp.int32)
-
-
 # (carry, inputs [1, B, ...], state [B, ...], key) -> (carry, action [B, ...], log_prob [B])
 Select = Callable[[Any, AgentInput, State, Key], tuple[Any, Array, Array]]
 
@@ -96,7 +89,7 @@ def _begin(
     obs, state = jax.vmap(env.reset)(jax.random.split(reset_key, batch), tasks)
     first = AgentInput(
         obs=obs,
-        prev_action=no_action(spec, batch),
+        prev_action=spec.action.none(batch),
         prev_reward=jnp.zeros(batch),
         episode_start=jnp.ones(batch, bool),
         task_start=jnp.ones(batch, bool),

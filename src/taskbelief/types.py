@@ -43,6 +43,14 @@ class Continuous:
         action = action.astype(jnp.float32)
         return jnp.where(jnp.isnan(action), 0.0, jnp.clip(action, -1.0, 1.0))
 
+    def none(self, *batch: int) -> Array:
+        """The placeholder of an action before the first: zeros, [*batch, num]."""
+        return jnp.zeros((*batch, self.num))
+
+    def embed(self, action: Array) -> Array:
+        """Actions as networks read them, [..., num]: as they are."""
+        return action
+
 
 @dataclass(frozen=True)
 class Discrete:
@@ -63,6 +71,14 @@ class Discrete:
         if limits.max >= self.num - 1 and limits.min <= 0:
             action = jnp.clip(action, 0, self.num - 1)
         return action.astype(jnp.int32)
+
+    def none(self, *batch: int) -> Array:
+        """The placeholder of an action before the first: zeros, [*batch]."""
+        return jnp.zeros(batch, jnp.int32)
+
+    def embed(self, action: Array) -> Array:
+        """Actions as networks read them, [..., num]: one-hot."""
+        return jax.nn.one_hot(action, self.num)
 
 
 def _of_shape(action: Array, shape: tuple[int, ...]) -> Array:

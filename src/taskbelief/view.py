@@ -13,10 +13,9 @@ adapters show this vector, and `taskbelief.score` shows the same to what it scor
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 
-from taskbelief.types import ActionSpec, AgentInput, Array, Discrete, EnvSpec
+from taskbelief.types import AgentInput, Array, EnvSpec
 
 
 def size(spec: EnvSpec) -> int:
@@ -26,15 +25,10 @@ def size(spec: EnvSpec) -> int:
 
 def observe(spec: EnvSpec, inputs: AgentInput) -> Array:
     """The vector, [..., size], for inputs with any leading axes."""
-    action = embed(spec.action, inputs.prev_action)
+    action = spec.action.embed(inputs.prev_action)
     # before the first action of a task there is none, and that is not action 0
     action = jnp.where(inputs.task_start[..., None], 0.0, action)
     return join(inputs.obs, action, inputs.prev_reward, inputs.episode_start)
-
-
-def embed(spec: ActionSpec, action: Array) -> Array:
-    """An action as the vector has it, [..., num]."""
-    return jax.nn.one_hot(action, spec.num) if isinstance(spec, Discrete) else action
 
 
 def join(obs: Array, action: Array, reward: Array, episode_start: Array) -> Array:

@@ -118,7 +118,7 @@ class View:
             fresh = self.env.reset(reset_key, task)
             obs, state = where(again, fresh, (obs, state))
             elapsed = jnp.where(again, 0, elapsed)
-        seen = self._seen(obs, view.embed(spec.action, action), reward, again)
+        seen = self._seen(obs, spec.action.embed(action), reward, again)
         return Play(state, time, elapsed), Step(seen, reward, over, episode_end, reached)
 
     def _seen(self, obs: Array, action: Array, reward: Array, episode_start: Array) -> Array:

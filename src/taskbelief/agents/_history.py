@@ -53,7 +53,7 @@ class Config:
 
 def read(spec: EnvSpec, inputs: AgentInput) -> Array:
     """Concatenates everything that an agent may see when it acts, [T, B, D]."""
-    action = heads.action_head(spec.action).embed(inputs.prev_action)
+    action = spec.action.embed(inputs.prev_action)
     # Zeros before the first action of a task, also for one-hot codes.
     action = jnp.where(inputs.task_start[..., None], 0.0, action)
     return jnp.concatenate(
@@ -76,7 +76,7 @@ def clock(spec: EnvSpec, inputs: AgentInput) -> Array:
 
 def read_dim(spec: EnvSpec) -> int:
     """Returns D of `read`."""
-    return spec.obs_dim + heads.action_head(spec.action).embed_dim + 3
+    return spec.obs_dim + spec.action.num + 3
 
 
 class History(nnx.Module):

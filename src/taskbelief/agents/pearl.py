@@ -33,7 +33,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from taskbelief.networks import MLP, functional, heads
+from taskbelief.networks import MLP, functional
 from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
@@ -106,14 +106,13 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
     """
     problem.check(config.needs)
     spec = problem.spec
-    action_head = heads.action_head(spec.action)
-    width = spec.obs_dim + action_head.embed_dim + 1
+    width = spec.obs_dim + spec.action.num + 1
     layers = [width, *[config.encoder] * config.encoder_layers, 2 * config.latent]
     network = functional(lambda rngs: MLP(layers, rngs=rngs, last_scale=0.1))
 
     def factors(params: Params, obs: Array, action: Array, reward: Array) -> _Normal:
         """The evidence of each transition, [..., Z]."""
-        x = jnp.concatenate([obs, action_head.embed(action), reward[..., None]], axis=-1)
+        x = jnp.concatenate([obs, spec.action.embed(action), reward[..., None]], axis=-1)
         mean, raw = jnp.split(network.apply(params, x), 2, axis=-1)
         precision = jax.nn.softplus(raw + _RAW_PRECISION)
         return _Normal(precision, precision * mean)

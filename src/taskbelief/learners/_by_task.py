@@ -23,7 +23,8 @@ class ByTask(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Of N tasks; no transition is drawn for both."""
+    """Of N tasks, drawn apart. What is recent may come up in both, as it is in both of PEARL's
+    buffers."""
 
     batch: Transition  # [n, N, ...]: of the task's whole history, to learn from
     context: Transition  # [C, N, ...]: of its latest meta-episode so far, to infer the task from

@@ -5,7 +5,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from taskbelief.networks import heads
 from taskbelief.types import (
     Agent,
     AgentInput,
@@ -31,10 +30,9 @@ def check_history(agent: Agent, learner: str) -> None:
 
 def sizes(spec: EnvSpec, agent: Agent, privileged: Privileged | None) -> tuple[int, int]:
     """Widths of the inputs of actor and critic, from shapes alone."""
-    action = heads.action_head(spec.action)
     inputs = AgentInput(
         obs=jnp.zeros((1, 1, spec.obs_dim)),
-        prev_action=action.none(1, 1),
+        prev_action=spec.action.none(1, 1),
         prev_reward=jnp.zeros((1, 1)),
         episode_start=jnp.ones((1, 1), bool),
         task_start=jnp.ones((1, 1), bool),

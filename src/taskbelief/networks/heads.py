@@ -48,8 +48,6 @@ class ActionHead(Protocol):
 
     @property
     def num_params(self) -> int: ...
-    @property
-    def embed_dim(self) -> int: ...
 
     @property
     def usual_entropy(self) -> float:
@@ -59,15 +57,6 @@ class ActionHead(Protocol):
     def sample(self, params: Array, key: Key) -> Array: ...
     def mode(self, params: Array) -> Array: ...
     def log_prob(self, params: Array, action: Array) -> Array: ...
-    def none(self, *batch: int) -> Array:
-        """Returns the placeholder of an action before the first: zeros, [*batch, num] or
-        [*batch]."""
-        ...
-
-    def embed(self, action: Array) -> Array:
-        """Returns the action as input of networks, [..., embed_dim]."""
-        ...
-
     def entropy(self, params: Array, key: Key) -> Array:
         """[...] nats: exact for discrete actions, an unbiased sample for continuous ones."""
         ...
@@ -106,10 +95,6 @@ class SquashedNormal:
         return 2 * self.num
 
     @property
-    def embed_dim(self) -> int:
-        return self.num
-
-    @property
     def usual_entropy(self) -> float:
         return -float(self.num)  # Haarnoja et al. 2018, "Soft actor-critic algorithms", table 1
 
@@ -129,12 +114,6 @@ class SquashedNormal:
     def log_prob(self, params: Array, action: Array) -> Array:
         unsquashed = jnp.arctanh(jnp.clip(action, RIM - 1.0, 1.0 - RIM))
         return self._squashed_log_prob(self._normal(params), unsquashed)
-
-    def none(self, *batch: int) -> Array:
-        return jnp.zeros((*batch, self.num))
-
-    def embed(self, action: Array) -> Array:
-        return action
 
     def entropy(self, params: Array, key: Key) -> Array:
         normal = self._normal(params)
@@ -191,10 +170,6 @@ class Softmax:
         return self.num
 
     @property
-    def embed_dim(self) -> int:
-        return self.num
-
-    @property
     def usual_entropy(self) -> float:
         # of the uniform policy's, as Christodoulou 2019 (who keeps 0.98 of it)
         return 0.7 * float(np.log(self.num))
@@ -208,12 +183,6 @@ class Softmax:
     def log_prob(self, params: Array, action: Array) -> Array:
         log_probs = jax.nn.log_softmax(params)
         return jnp.take_along_axis(log_probs, action[..., None], axis=-1)[..., 0]
-
-    def none(self, *batch: int) -> Array:
-        return jnp.zeros(batch, jnp.int32)
-
-    def embed(self, action: Array) -> Array:
-        return jax.nn.one_hot(action, self.num)
 
     def entropy(self, params: Array, key: Key) -> Array:
         del key
