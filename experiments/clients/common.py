@@ -27,7 +27,7 @@ ENVS: dict[str, dict[str, Any]] = {
     "semicircle": {},
     "numpad": {"train_tasks": 464, "cues": "next", "cue_share": 0.4, "mercy_share": 0.6},
 }
-STEPS = 160_000
+STEPS = {"bandit": 320_000, "semicircle": 640_000, "numpad": 800_000}
 TASKS = 200  # numpad has fewer
 RESULTS = Path(__file__).parents[1] / "results" / "clients"
 FIELDS = (
@@ -48,9 +48,11 @@ def arguments(description: str, rest: list[str] | None = None) -> argparse.Names
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--env", choices=sorted(ENVS), required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int, help="default: those of the table")
     parser.add_argument("--out", type=Path, default=RESULTS / "runs.csv", help="a row is added")
-    return parser.parse_args(rest)
+    args = parser.parse_args(rest)
+    args.steps = args.steps or STEPS[args.env]
+    return args
 
 
 def test_env(name: str) -> Any:

@@ -433,9 +433,7 @@ def _environment(
         return plain(*reset(key, params))
 
     def go(key: Key, state: State, action: Array, params: Task) -> tuple[Any, ...]:
-        if isinstance(action_spec, Continuous):
-            action = jnp.clip(action, -1.0, 1.0)
-        obs, after, reward, terminated = step(key, state, action, params)
+        obs, after, reward, terminated = step(key, state, action_spec.legal(action), params)
         reward = jnp.asarray(reward, jnp.float32).reshape(())
         return *plain(obs, after), reward, jnp.asarray(terminated, bool).reshape(())
 
