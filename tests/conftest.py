@@ -1,4 +1,4 @@
-"""Settings of the suite: one compilation cache for tests and the programs that they start."""
+"""Settings of the test suite: one compilation cache for tests and the programs they start."""
 
 import gc
 import os
@@ -7,11 +7,11 @@ from pathlib import Path
 import jax
 import pytest
 
-# Tracing makes millions of long-lived objects: fewer garbage collections.
+# Tracing creates millions of long-lived objects: collect garbage less often.
 gc.set_threshold(100_000, 50, 100)
 
 CACHE = Path(__file__).parent.parent / ".cache" / "jax"
-os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")  # in runs that tests start: cores are shared
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")  # runs that tests start share the cores
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 jax.config.update("jax_num_cpu_devices", int(os.environ["JAX_NUM_CPU_DEVICES"]))

@@ -24,7 +24,7 @@ def functions(learner_name, mesh, **sizes):
 
 
 def trained(learner_name, mesh):
-    """(the state after UPDATES iterations' worth, metrics of the last one, program text)."""
+    """Trains for UPDATES // 2 iterations; returns (last state, last metrics, program text)."""
     made = functions(learner_name, mesh)
     state = jax.eval_shape(made.init, jax.random.key(0))
     where = training.shardings(state, mesh)

@@ -117,8 +117,8 @@ class Memory(Probe):
 class TaskReset(Probe):
     """The sign is never visible: tests memory across the end of an episode.
 
-    The reward of an episode's first step depends on the sign, and the second episode's first step
-    rewards its knowledge. Between them is a step whose best action is 0, so that the previous
+    The reward of each episode's first step depends on the sign, so that the second episode rewards
+    an agent that remembers it. Between them is a step whose best action is 0, so that the previous
     action and reward, which the agent observes, do not depend on the sign when the second episode
     starts.
     """
@@ -131,7 +131,7 @@ class TaskReset(Probe):
 
 
 def build(env, agent_name: str, learner_name: str) -> Trainer:
-    """Makes agents and learners of the size of a probe. The agent "toy" has no memory."""
+    """Returns a trainer of the size of a probe. The agent "toy" has no memory."""
     posed = problem.make(env)
     if agent_name == "toy":
         agent = wiring.toy()

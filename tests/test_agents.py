@@ -58,7 +58,7 @@ KINDS = {
 
 
 def build(kind, **more):
-    """(spec, agent, params, random inputs of 8 steps)."""
+    """Returns (spec, agent, params, random inputs of 8 steps)."""
     name, spec, settings = KINDS[kind]
     agent = make_agent(name, posed(spec, revealed=name == "oracle"), **settings, **more)
     inputs = random_inputs(spec, 8)
@@ -69,7 +69,7 @@ def build(kind, **more):
 
 
 def labels(spec, steps=8):
-    """Labels of the family."""
+    """Returns random labels in the family of `spec.task`."""
     rng = np.random.default_rng(5)
     if isinstance(spec.task, Categories):
         return Label(jnp.asarray(rng.integers(spec.task.classes, size=(steps, BATCH, 1))))
@@ -97,7 +97,7 @@ def test_acting_sees_observation_last_action_last_reward_and_episode_starts():
     expected = [
         [1, 2, 0, 0, 0, 0, 1, 0],  # zeros before the first action
         [3, 4, 0, 0, 1, 0.5, 0, 0.25],  # one of four steps is over
-        [5, 6, 1, 0, 0, 0.25, 1, 0],  # of the episode before
+        [5, 6, 1, 0, 0, 0.25, 1, 0],  # action and reward of the previous episode
     ]
     found = _history.read(spec, inputs)[:, 0]
     np.testing.assert_array_equal(found, expected)
@@ -105,7 +105,7 @@ def test_acting_sees_observation_last_action_last_reward_and_episode_starts():
 
 
 def x_of(spec, inputs):
-    """The same for continuous actions, in NumPy."""
+    """Computes `_history.read` for continuous actions in NumPy."""
     action = np.where(inputs.task_start[..., None], 0.0, inputs.prev_action)
     flags = np.asarray(inputs.episode_start, np.float32)
     clock = np.asarray(inputs.elapsed, np.float32)[..., None] / spec.episode_steps
@@ -114,7 +114,7 @@ def x_of(spec, inputs):
     return np.concatenate(parts, axis=-1)
 
 
-DEVIATION = 0.1 + np.log(2.0)  # of a head of zeros, in scales of the label
+DEVIATION = 0.1 + np.log(2.0)  # of a head with zero parameters, in units of the label's scale
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ DEVIATION = 0.1 + np.log(2.0)  # of a head of zeros, in scales of the label
     [
         ("baseline", {}, 8, []),
         ("oracle", {}, 8, []),
-        ("aux_head", {}, 8, [0.0, DEVIATION]),  # the expected label, and how sure
+        ("aux_head", {}, 8, [0.0, DEVIATION]),  # the expected label and its deviation
         ("aux_head", {"read_prediction": False}, 8, []),
         ("belief", {"head_hidden": 6}, 6, [0.0, DEVIATION]),
         ("belief", {"head_hidden": 6, "read_prediction": False}, 6, []),
@@ -220,7 +220,7 @@ def test_memory_is_zeroed_at_task_starts_and_kept_at_episode_starts(kind):
 
 
 def reach(kind, of, **more):
-    """The largest slope of each parameter of `of(features, aux loss)`, as a tree."""
+    """Returns the largest absolute gradient of `of(features, aux_loss)` in each leaf of params."""
     spec, agent, params, inputs = build(kind, **more)
 
     def value(params):
@@ -317,7 +317,8 @@ def test_pearls_actor_trains_no_encoder_along_the_way_either():
 
 @pytest.mark.parametrize("name", ["aux_head", "belief"])
 def test_a_label_costs_its_negative_log_likelihood_by_weight(name):
-    """Heads of zeros give a normal distribution around the centre, with the label's scale."""
+    """With zero parameters, a head predicts a normal distribution around the label's centre, with
+    DEVIATION times the label's scale."""
     agent = make_agent(name, posed(CONTINUOUS), aux_weight=0.25)
     params = constant(agent.init(jax.random.key(0)))
     inputs, h = random_inputs(CONTINUOUS, 8), labels(CONTINUOUS)
@@ -329,7 +330,7 @@ def test_a_label_costs_its_negative_log_likelihood_by_weight(name):
     np.testing.assert_allclose(metrics["belief_nll"], -expected.mean(), rtol=1e-5)
 
 
-# parameters of zeros: codes of mean 0 and deviation log(1 + 1/e), whatever the memory
+# with zero parameters, codes have mean 0 and deviation log(1 + 1/e) for every memory
 STD = np.log1p(np.exp(-1.0))
 KL = 0.5 * (STD**2 - 1.0) - np.log(STD)
 
@@ -356,7 +357,7 @@ def test_a_bottleneck_draws_codes_at_a_price(name, settings, memories):
         np.testing.assert_allclose(metrics["bottleneck_kl"], memories * 50 * KL, rtol=1e-5)
         draws.append(features)
     first, second, evaluated = (draw.actor[..., :50] for draw in draws)
-    if name == "belief":  # a layer of zeros follows
+    if name == "belief":  # a layer with zero parameters follows
         return
     np.testing.assert_array_equal(evaluated, np.zeros((8, BATCH, 50)))
     for drawn in (first, second):
@@ -385,7 +386,7 @@ def test_learners_from_histories_refuse_what_learns_from_transitions(learner):
 
 
 def test_an_oracle_of_embeddings_reads_the_row_of_its_task():
-    """It is the baseline on observations whose index is replaced by the row of the table."""
+    """It equals the baseline on observations in which the row of the table replaces the index."""
     _, agent, params, inputs = build("oracle-embedding", embedding_size=4)
     table = params["table"]
     assert table.shape == (3, 4)
@@ -419,7 +420,7 @@ def test_embeddings_need_the_index_of_a_task(family):
 
 
 def starts(steps, tasks=(), episodes=()):
-    """(episode_start, task_start) of BATCH meta-episodes, true at 0 and at these places."""
+    """Returns (episode_start, task_start) of BATCH meta-episodes, true at 0 and at these places."""
     task = np.zeros((steps, BATCH), bool)
     task[0] = True
     episode = task.copy()
@@ -431,8 +432,8 @@ def starts(steps, tasks=(), episodes=()):
 
 
 def test_exact_belief_on_a_bandit_counts_wins_and_losses():
-    """An independent count in plain Python. The first input of an episode tells of the last step
-    of the one before, that of a task forgets."""
+    """Compares with a count in plain Python. The first input of an episode contains the last action
+    and reward of the previous one; the first input of a task resets the counts."""
     env = Bandit(arms=2, horizon=9)
     agent = make_agent("exact_belief", problem.make(env))
     rng = np.random.default_rng(2)
@@ -465,8 +466,8 @@ def test_exact_belief_on_a_bandit_counts_wins_and_losses():
 
 
 def test_exact_belief_follows_the_posterior_step_by_step():
-    """Its features are the statistics of `posterior.update` along the history, in a plain loop:
-    several episodes of one task, and the start of another."""
+    """Compares its features with the statistics of `posterior.update` in a plain loop, over several
+    episodes of one task and the start of another."""
     env = SparseNavigation(episode_steps=4, episodes=2, goal_radius=0.5)
     exact = posterior.make(env, 16)
     agent = make_agent("exact_belief", problem.make(env))
@@ -497,8 +498,9 @@ def test_exact_belief_follows_the_posterior_step_by_step():
 
 
 def test_exact_belief_counts_where_the_last_action_of_an_episode_led():
-    """And not where the next episode starts. Paid beside the last of 16 targets: each has the
-    mass of its chance to pay there, 1 / (1 + d²), d in fifths of the radius, at most 1/2."""
+    """The posterior uses the position that the action reached, not the start of the next episode.
+    After a reward near the last of 16 targets, the mass of each is proportional to its reward
+    probability at that position, 1 / (1 + d²), d in fifths of the radius, at most 1/2."""
     env = NoisyTarget(horizon=4)
     agent = make_agent("exact_belief", problem.make(env))
     start, there = jnp.zeros(4), jnp.array([-1.0, 0.05, 0.0, 0.0])
@@ -515,12 +517,13 @@ def test_exact_belief_counts_where_the_last_action_of_an_episode_led():
     angle = (np.arange(16) + 0.5) * np.pi / 16
     gaps = np.hypot(np.cos(angle) + 1.0, np.sin(angle) - 0.05)
     masses = np.minimum(0.5, 1.0 / (1.0 + np.square(5.0 * gaps)))
-    found = features.actor[1, 0, 6:22]  # after the mean, the deviation and the likeliest
+    found = features.actor[1, 0, 6:22]  # after mean, deviation and most probable target
     np.testing.assert_allclose(found, masses / masses.sum(), rtol=1e-3)
 
 
 def test_exact_belief_reads_the_cue_of_the_first_observation():
-    """That the first of two pads is the last of four, from when it is shown."""
+    """The cue shows that the first pad is the last of four; without a cue, all four are equally
+    probable."""
     env = Numpad(size=2, length=2, train_tasks=4, cues="first")
     agent = make_agent("exact_belief", problem.make(env))
     obs = jnp.zeros((1, 1, env.spec.obs_dim))
@@ -530,7 +533,7 @@ def test_exact_belief_reads_the_cue_of_the_first_observation():
 
 
 def test_what_exact_belief_reads_of_two_goals_in_question():
-    """Masses 0.75 and 0.25 on two of 16 goals: mean, deviation, the likelier one, the masses."""
+    """Masses 0.75 and 0.25 on two of 16 goals: mean, deviation, more probable goal, masses."""
     env = SparseNavigation()
     exact = posterior.make(env, 16)
     masses = np.full(16, 1e-9)
@@ -539,7 +542,7 @@ def test_what_exact_belief_reads_of_two_goals_in_question():
     obs = np.array([0.3, -0.2])
     angle = (np.arange(16) + 0.5) * np.pi / 16
     goals = np.stack([np.cos(angle), np.sin(angle)], axis=-1)[[2, 11]]
-    scale = np.sqrt([1 / 2, 1 / 2 - 4 / np.pi**2])  # of both coordinates over the half circle
+    scale = np.sqrt([1 / 2, 1 / 2 - 4 / np.pi**2])  # deviations of x and y over the half circle
     mean = 0.75 * goals[0] + 0.25 * goals[1]
     deviation = np.sqrt(0.75 * 0.25) * np.abs(goals[0] - goals[1])
     expected = [(mean - obs) / scale, deviation / scale, (goals[0] - obs) / scale, masses]
@@ -553,7 +556,8 @@ MEAN, PRECISION = np.array([2.0, -1.0]), np.array([0.3, 0.05])  # of each transi
 
 
 def transitions(inputs):
-    """What a history consists of, [T - 1, B, ...]: what follows the encoder does not read."""
+    """Returns the transitions of a history, [T - 1, B, ...]. learning_reward and next_obs are NaN,
+    because the encoder must not read them."""
     reward = inputs.prev_reward[1:]
     return Transition(
         inputs.obs[:-1],
@@ -566,7 +570,8 @@ def transitions(inputs):
 
 
 def pearl_of_known_factors(**settings):
-    """An agent whose transitions all say the same: only the last bias of its encoder is not 0."""
+    """Returns (agent, params) that give each transition the same factor: only the last bias of the
+    encoder is not 0."""
     settings = {"prior_episodes": 1, "context": 100, **settings}
     agent = make_agent("pearl", posed(EPISODES), latent=2, encoder=8, **settings)
     raw = np.log(np.expm1(PRECISION)) + 4.6  # softplus(raw - 4.6)
@@ -586,7 +591,7 @@ def product(num):
 
 @pytest.mark.parametrize("key", [None, 4])
 def test_pearl_draws_from_the_product_of_all_it_has_seen_when_an_episode_starts(key):
-    """Three episodes of four steps: after two of them the evidence is that of both."""
+    """Each of three episodes of four steps uses the evidence of all steps before it."""
     agent, params = pearl_of_known_factors()
     inputs = random_inputs(EPISODES, 12)
     key = None if key is None else jax.random.key(key)
@@ -595,7 +600,7 @@ def test_pearl_draws_from_the_product_of_all_it_has_seen_when_an_episode_starts(
     for t in range(12):
         episode = t // 4
         mean, std = product(4 * episode)
-        if key is None:  # of its own for each meta-episode and episode, always the same
+        if key is None:  # a draw per meta-episode and episode, from a fixed key
             fold = jax.random.fold_in
             keys = [fold(fold(jax.random.key(0), row), episode) for row in range(BATCH)]
             noise = np.stack([jax.random.normal(key, (2,)) for key in keys])
@@ -608,8 +613,8 @@ def test_pearl_draws_from_the_product_of_all_it_has_seen_when_an_episode_starts(
 
 
 def test_pearl_forgets_with_the_task():
-    """A task that starts at step 6 begins with the prior; its second episode has 3 steps to tell
-    of, and the draws of evaluation are those of a first and second episode."""
+    """A task that starts at step 6 begins with the prior. Its second episode has the evidence of 3
+    steps, and evaluation uses the fixed draws of a first and a second episode."""
     agent, params = pearl_of_known_factors(context=3)
     inputs = random_inputs(EPISODES, 12)
     task = inputs.task_start.at[6].set(True)
@@ -626,7 +631,7 @@ def test_pearl_forgets_with_the_task():
 
 @pytest.mark.parametrize("first", [0, 2, 3])
 def test_pearl_draws_from_the_prior_in_the_first_episodes_of_a_task(first):
-    """Of three episodes; a new task at the third begins with the prior again."""
+    """Uses three episodes; a new task at the third begins with the prior again."""
     agent, params = pearl_of_known_factors(prior_episodes=first)
     inputs = random_inputs(EPISODES, 12)
     unroll = jax.jit(lambda inputs: agent.unroll(params, agent.initial_carry(BATCH), inputs, None))
@@ -643,7 +648,7 @@ def test_pearl_draws_from_the_prior_in_the_first_episodes_of_a_task(first):
 
 
 def test_the_evidence_of_more_than_a_context_is_scaled_down_to_one():
-    """Of three episodes of four steps and a context of 6: 4 transitions count in full, 8 as 6."""
+    """With three episodes of four steps and a context of 6, 4 transitions count in full, 8 as 6."""
     agent, params = pearl_of_known_factors(context=6)
     inputs = random_inputs(EPISODES, 12)
     _, features = agent.unroll(params, agent.initial_carry(BATCH), inputs, None)
@@ -683,10 +688,10 @@ def test_pearl_without_evidence_is_the_prior_and_costs_nothing():
 
 
 def test_pearls_evidence_is_of_whole_transitions_in_any_order():
-    """(x, a, r) belong together: put in another order as wholes they say the same, and the
-    rewards alone in another order something else. Acting has gathered the same by the end."""
+    """A permutation of whole transitions (x, a, r) leaves the posterior unchanged; a permutation of
+    the observations, actions or rewards alone changes it. Acting accumulates the same evidence."""
     _, agent, params, _ = build("pearl", latent=2, prior_episodes=0)
-    params = jax.tree.map(lambda leaf: 5.0 * leaf, params)  # a last layer that says something
+    params = jax.tree.map(lambda leaf: 5.0 * leaf, params)  # outputs that are not negligible
     inputs = random_inputs(EPISODES, 9)
     inputs = inputs._replace(episode_start=inputs.episode_start.at[8].set(True))
     key = jax.random.key(2)
@@ -702,7 +707,7 @@ def test_pearls_evidence_is_of_whole_transitions_in_any_order():
     for place in range(3):
         parts = [part[order] if n == place else part for n, part in enumerate(wholes)]
         assert np.abs(draw(*parts) - z).max() > 1e-3
-    # two draws tell mean and deviation, and these what acting draws at the last episode start
+    # two draws determine mean and deviation, and these the draw of acting at the last episode start
     one, two = (jax.random.normal(k, (BATCH, 2)) for k in (key, jax.random.key(3)))
     std = (z - draw(*wholes, key=jax.random.key(3))) / (one - two)
     mean = z - std * one

@@ -1,4 +1,4 @@
-"""Tests of the Python API: train, save, load, play, with an environment of one's own."""
+"""Tests of the Python API: train, save, load and play, with a custom environment."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ TINY = {
 
 @dataclass(frozen=True)
 class Known(Steps):
-    """With an expert and a likelihood."""
+    """`Steps` with a goal, an expert and a likelihood."""
 
     def goal(self, obs, task):
         return task.x[None]
@@ -92,14 +92,14 @@ def test_a_rollout_with_beliefs_and_the_exact_posterior(trained):
     after = np.asarray(played.state + 0.3 * (played.action - 1))
     np.testing.assert_allclose(after[:-1], played.state[1:], rtol=1e-5)
     np.testing.assert_allclose(played.reward, 1 - np.abs(after - np.asarray(tasks.x)), rtol=1e-5)
-    # E[x | what was paid before], over a grid, in plain NumPy
+    # E[x | previous rewards] on a grid, in plain NumPy
     grid = (np.arange(500) + 0.5) / 500 * 2 - 1
     off = np.abs(np.asarray(played.reward)[..., None] - (1 - np.abs(after[..., None] - grid)))
     weights = np.exp(-np.cumsum(off, axis=0) / SOFT)
     mean = (weights @ grid) / weights.sum(axis=-1)
     np.testing.assert_allclose(played.posterior[1:, :, 0], mean[:-1], atol=1e-3)
     np.testing.assert_allclose(played.posterior[0], 0.0, atol=1e-5)
-    # step by step: what the agent does on seeing this much, and the label that it expects
+    # step by step: the agent's action given the history so far, and the label that it expects
     agent, params, carry = made.trainer.agent, made.params["agent"], made.initial_carry(3)
 
     @jax.jit
@@ -128,7 +128,7 @@ def test_evaluation_is_scored_by_the_expert(trained):
     played = made.rollout(made.env.task_set("holdout", 5), jax.random.key(0))
     returns = np.asarray(played.reward).sum(axis=0).mean()
     assert found["eval/holdout/return"] == pytest.approx(returns, rel=1e-5)
-    for split in ("train", "holdout"):  # each by its own ends
+    for split in ("train", "holdout"):  # each with its own random and expert returns
         played = scoring.beside(made.env, split, made.env.task_set(split, 5), seed=0)
         ends = {name: float(reference.returns.mean()) for name, reference in played.items()}
         share = (found[f"eval/{split}/return"] - ends["random"]) / (ends["expert"] - ends["random"])
@@ -136,7 +136,7 @@ def test_evaluation_is_scored_by_the_expert(trained):
 
 
 def test_a_score_of_an_agent_is_its_evaluation(trained, tmp_path):
-    """The same bits, of the agent as it is and as it was saved."""
+    """The results are bit-identical, for the agent itself and for the saved one."""
     made, _ = trained
     made.save(tmp_path / "agent")
     evaluated = made.evaluate()
@@ -153,13 +153,13 @@ def test_a_score_of_an_agent_is_its_evaluation(trained, tmp_path):
 
 
 def test_an_agent_is_scored_on_other_tasks_too(trained):
-    """Its actions are deterministic, and so is the environment: task by task the same."""
+    """Actions and environment are deterministic: a task has the same result in any set."""
     made, _ = trained
     few = taskbelief.score(made, num=3)
     all_five = taskbelief.score(made, ENV)
     np.testing.assert_allclose(few.returns, all_five.returns[:3], rtol=1e-5)
     np.testing.assert_allclose(few.label_nll, all_five.label_nll[:, :3], rtol=1e-4)
-    np.testing.assert_allclose(few.kl, all_five.kl, rtol=1e-3, atol=1e-5)  # of the first two
+    np.testing.assert_allclose(few.kl, all_five.kl, rtol=1e-3, atol=1e-5)  # of the first two tasks
     given = taskbelief.score(made, tasks=Place(made.env.task_set("holdout", 5).x[2:]))
     np.testing.assert_allclose(given.returns, all_five.returns[2:], rtol=1e-5)
 
@@ -182,7 +182,7 @@ def test_a_pure_function_trains_the_same(trained):
     first = jax.tree.map(lambda leaf: leaf[0], params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), first, made.params)
     assert metrics["return"].shape == (2, 4)
-    # of the first iteration, the next two and the last
+    # reports of the first iteration, the next two and the last
     for step, part in zip(seen, ([0], [1, 2], [3]), strict=True):
         mean = float(np.mean(metrics["return"][0, np.array(part)]))
         assert step.metrics["return"] == pytest.approx(mean, rel=1e-5)
@@ -213,6 +213,6 @@ def test_what_makes_no_sense_is_refused_with_a_sentence(arguments, said):
 def test_settings_are_the_presets_but_for_what_is_said():
     chosen = api.configure("bandit", "aux_head", hidden=7, arms=3, label="expert_goal")
     assert (chosen.agent.hidden, chosen.env.arms, chosen.label) == (7, 3, "expert_goal")
-    assert chosen.learner.gamma == 0.9  # the preset's
+    assert chosen.learner.gamma == 0.9  # from the preset
     assert api.configure(ENV).env is ENV
     assert posterior.make(ENV, 10).init().log_probs.shape == (10,)

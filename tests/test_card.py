@@ -1,4 +1,4 @@
-"""What is said of a policy, from numbers worked by hand."""
+"""Tests of score cards, with numbers computed by hand."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ NAMES: dict[str, Any] = {"policy": "mine", "env": "somewhere", "tasks": "holdout
 
 
 def test_metrics_are_means_over_tasks():
-    nll = np.arange(8.0)[:, None] + np.array([-1.0, 0.0, 0.0, 1.0])  # over time 0 ... 7
+    nll = np.arange(8.0)[:, None] + np.array([-1.0, 0.0, 0.0, 1.0])  # mean over tasks: 0 ... 7
     played = Evaluation(RETURNS, QUARTERS, nll, RETURNS - 2.0)
     found = card.of(played, **NAMES, references=REFERENCES, kl=nll[:, :2]).metrics()
     low, high = found.pop("score_low"), found.pop("score_high")
@@ -26,7 +26,7 @@ def test_metrics_are_means_over_tasks():
             "return_sampled": 6.0,
             "score_sampled": 0.5,
             "score": 0.75,
-            "score_over_explorer": 1.5,  # of 4 / 8
+            "score_over_explorer": 1.5,  # the explorer's score is 4 / 8
             **{f"return_quarter_{i}": mean for i, mean in enumerate([1.0, 1.5, 2.0, 3.5], 1)},
             "label_nll": 3.5,
             **{f"label_nll_quarter_{i}": mean for i, mean in enumerate([0.5, 2.5, 4.5, 6.5], 1)},
@@ -49,7 +49,7 @@ def test_without_references_scores_are_returns():
 
 
 def beside() -> dict[str, Reference]:
-    """Four steps on two tasks: random earns 0, the expert more and more, the explorer learns."""
+    """Returns references on two tasks of four steps: random earns 0, expert and explorer more."""
     earned = {
         "random": np.zeros((4, 2)),
         "expert": np.array([[1.0, 1], [2, 2], [2, 2], [3, 3]]),
@@ -100,7 +100,7 @@ def test_parts_are_normalised_each_by_its_own_ends():
 
 
 def test_the_interval_is_the_bootstrap_of_the_mean_over_tasks():
-    """Of returns that are 0 or 8, 1,000 each: a score of 1/2 and 1.96 standard errors."""
+    """For 1,000 returns of 0 and 1,000 of 8: 1.96 standard errors to each side of the score 1/2."""
     returns = np.repeat([0.0, 8.0], 1000)
     made = Card(
         **NAMES, returns=returns, quarters=np.zeros((4, 2000)), references=References(0, 8, None)
@@ -111,7 +111,7 @@ def test_the_interval_is_the_bootstrap_of_the_mean_over_tasks():
 
 def test_the_error_of_calibration_counts_each_statement_once():
     found = Calibration(np.array([0.1, 0.5, 0.9]), np.array([0.2, 0.9, 0.9]), np.array([3, 0, 1]))
-    assert found.error == pytest.approx(0.075)  # 0.1 three times, 0 once; nobody said 0.5
+    assert found.error == pytest.approx(0.075)  # 0.1 three times, 0 once; no statement of 0.5
 
 
 def test_what_is_printed():

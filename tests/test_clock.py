@@ -1,4 +1,4 @@
-"""Tests of time in observations, without which values around a reset cannot be learnt."""
+"""Tests of the elapsed time in inputs, which a critic needs to learn values around a reset."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ from tests import probes
 
 @dataclass(frozen=True)
 class LastStep(probes.Probe):
-    """Pays 1 at the last of four steps of each episode and shows nothing: a critic without memory
-    learns the values only if it knows how much of the episode is over."""
+    """The last of four steps of each episode has reward 1, and observations are zeros: a critic
+    without memory learns the values only if it reads the elapsed share of the episode."""
 
     steps: int = 4
     episodes: int = 3
@@ -31,7 +31,7 @@ class LastStep(probes.Probe):
 
 
 def memoryless(spec):
-    """An agent whose features are what acting may see now."""
+    """Returns an agent without memory, whose features are the current input."""
 
     def unroll(params, carry, inputs, key):
         x = _history.read(spec, inputs)
@@ -41,9 +41,9 @@ def memoryless(spec):
 
 
 def test_a_critic_without_memory_learns_the_values_around_a_reset():
-    """Values 1, g, g², g³ before the reward, g = 0.3, and the next episode's, g⁴ ~ 0.01: the
-    residual vanishes. Without the clock the second and the third step look alike, and half the
-    squared error is at least ((g - g²) / 2)² / 2 / 4 * 2 ~ 0.003."""
+    """From the reward backwards, the values are 1, g, g², g³, g = 0.3, plus the next episode's,
+    g⁴ ~ 0.01: the residual vanishes. Without the clock the second and the third step have equal
+    inputs, and half the squared error is at least ((g - g²) / 2)² / 2 / 4 * 2 ~ 0.003."""
     env = LastStep()
     config = svg0.Config(
         privileged=False, gamma=0.3, learning_rate=3e-3, learning_rate_end=1.0, target_rate=0.1
@@ -73,7 +73,7 @@ def test_elapsed_restarts_with_each_episode_and_reached_is_what_a_reset_hides():
     inputs = played.inputs
     np.testing.assert_array_equal(inputs.elapsed[:, 0], [0, 1, 2, 0, 1, 2, 3])
     np.testing.assert_array_equal(inputs.elapsed[:, 0], inputs.elapsed[:, 1])
-    # the probe's observation is the share of the episode that is over
+    # the probe observes the elapsed share of the episode
     np.testing.assert_allclose(inputs.obs[:, 0, 0], np.array([0, 1, 2, 0, 1, 2, 3]) / 3, rtol=1e-6)
     np.testing.assert_allclose(
         inputs.reached[:, 0, 0], np.array([0, 1, 2, 3, 1, 2, 3]) / 3, rtol=1e-6

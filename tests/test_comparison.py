@@ -18,7 +18,7 @@ STEPS = 3
 
 
 def knowing(agent, family, params_of):
-    """`agent` with a belief that says the same always: the head's parameters `params_of`."""
+    """Returns `agent` with a constant belief: `params_of` as the parameters of the head."""
     head = heads.label_head(family)
 
     def log_prob(params, features, label):
@@ -29,7 +29,8 @@ def knowing(agent, family, params_of):
 
 
 def divergence(env_name, kind, family, params_of, beliefs_of, steps=STEPS, num=8, obs=None):
-    """KL [steps] of a belief that says `params_of` from the exact `beliefs_of(exact)`."""
+    """Returns (exact posterior, KL(exact || learned) [steps]). `beliefs_of(exact)`: the exact
+    belief; `params_of`: the parameters of the learned one."""
     env: Any = small(env_name, "belief")[0]
     head = heads.label_head(family(env.spec))
     params = jnp.broadcast_to(jnp.asarray(params_of, jnp.float32), (steps, head.num_params))
@@ -70,7 +71,7 @@ def test_divergence_from_a_normal_belief_is_taken_on_the_grid():
 
 @pytest.mark.parametrize("kind", ["description", "posterior_goal"])
 def test_divergence_over_places(kind):
-    """A position has two numbers: the learned density is the joint one."""
+    """A position has two coordinates: the learned density is their joint density."""
     masses = np.array([0.3, 0.2, 0.2, 0.1, 0.08, 0.06, 0.04, 0.02])
     raw = np.array([0.5, -0.3, 0.2, 0.4])
     family = of_task if kind == "description" else of_goal
@@ -104,7 +105,7 @@ def test_divergence_over_goals_is_of_their_marginals():
 
 
 def test_divergence_over_arms_is_the_closed_form_on_average():
-    """Monte Carlo over draws against KL(Beta || Beta) of the arms."""
+    """Compares the mean over draws with KL(Beta || Beta) of the arms."""
     raw = np.array([0.5, -0.5, 1.0, 1.0, 1.5, 1.0])
     wins, losses = np.array([3.0, 0.0, 1.0]), np.array([1.0, 0.0, 6.0])
     steps = 2000  # the same belief at each: eight draws a step
@@ -132,14 +133,15 @@ def test_divergence_over_arms_is_the_closed_form_on_average():
 
 
 def test_the_actor_makes_the_histories_and_the_other_believes():
-    """The actor acts, the other parameters believe; at the first step the prior is exact."""
+    """Acting uses the actor's parameters, the belief uses the others. At the first step the uniform
+    belief equals the prior."""
     env, agent, learner, _ = small("bandit", "belief")
     uniform = knowing(agent, env.spec.task, jnp.zeros(6)).belief_log_prob  # Beta(1, 1) each
     asked = []
 
     def act(params, carry, inputs, key):
         asked.append(("act", params, key))
-        return carry, jnp.zeros(16, jnp.int32), jnp.zeros(16)  # the first arm, always
+        return carry, jnp.zeros(16, jnp.int32), jnp.zeros(16)  # always the first arm
 
     def unroll(params, carry, inputs, key):
         asked.append(("unroll", params, key))
@@ -156,7 +158,7 @@ def test_the_actor_makes_the_histories_and_the_other_believes():
         learner._replace(act=act),
     )
     assert compare is not None
-    # parameters are no arguments, so that they can be told apart by which they are
+    # parameters are not arguments of the compiled function, so that `is` can distinguish them
     tasks = env.task_set("holdout", 16)
     kl = jax.jit(lambda key: compare(believer, actor, tasks, key))(jax.random.key(2))
     wanted = {"act": actor, "unroll": believer["agent"], "believe": believer["agent"]}
@@ -165,18 +167,18 @@ def test_the_actor_makes_the_histories_and_the_other_believes():
         assert params is wanted[who] and key is None
     assert kl.shape == (env.spec.task_steps, 16)
     np.testing.assert_allclose(kl[0], 0.0, atol=1e-4)
-    # then each entry has seen one more pull
+    # at the second step the posterior has counted one pull
     one_pull = np.log(2.0) - 0.5  # KL(Beta(2, 1) || Beta(1, 1))
     np.testing.assert_allclose(np.mean(kl[1]), one_pull, atol=5 * 0.5 / np.sqrt(16 * 8))
 
 
 def test_along_histories_each_step_is_compared_with_its_own_posterior():
-    """A belief that all pads are equally likely lacks log 9 - H(next pad) nats."""
+    """The divergence of a uniform belief over the pads is log 9 - H(next pad) nats."""
     env, agent, learner, _ = small("numpad", "belief")
     agent = knowing(agent, env.spec.goal, jnp.zeros(9))
 
     def act(params, carry, inputs, key):
-        """At full force here and there, over many pads: some are lit by chance."""
+        """Moves at full force in changing directions over many pads: some are lit by chance."""
         del params, key
         return carry, jnp.sign(jnp.sin(9.0 * inputs.obs[0, :, :2])), jnp.zeros(64)
 

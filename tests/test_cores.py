@@ -78,7 +78,7 @@ def example(core):
     kind = cores.CORES[core]
     network = functional(lambda rngs: kind(INPUTS, HIDDEN, STEPS, rngs=rngs))
     keys = jax.random.split(jax.random.key(0), 5)
-    # every parameter moved away from where it starts, so that none is zero
+    # every parameter is shifted from its initial value, so that none is zero
     params = jax.tree.map(lambda leaf: leaf + 0.1, network.init(keys[0]))
     x = jax.random.normal(keys[1], (STEPS, BATCH, INPUTS))
     reset = jax.random.uniform(keys[2], (STEPS, BATCH)) < 0.3
@@ -93,7 +93,7 @@ def example(core):
 
 
 def _loss(way, params, carry, x, reset, weight):
-    """Of every output and of the last carry."""
+    """Returns a weighted sum of all outputs and the last carry."""
     carry, ys = way(params, carry, x, reset)
     last = sum(jnp.sum(weight[-1] * (leaf.real + 2 * leaf.imag)) for leaf in jax.tree.leaves(carry))
     return jnp.sum(weight[:-1] * ys) + last
@@ -153,7 +153,7 @@ def test_gradients_are_differences(core):
 
 
 def test_linear_recurrence_is_the_same_step_by_step_and_at_once():
-    """And so are its gradients: a CPU takes the one, accelerators the other."""
+    """Compares values and gradients: CPUs use the first form, accelerators the second."""
     keys = jax.random.split(jax.random.key(0), 4)
     decay = jax.random.uniform(keys[0], (9, 2, 3)).at[4, 1].set(0.0)
     drive, weight = jax.random.normal(keys[1], (2, 9, 2, 3))
@@ -173,7 +173,7 @@ UNITS, LONGEST = 256, 100
 
 
 def untrained(core):
-    """(apply, parameters) of a core for `LONGEST` steps whose units do not read each other."""
+    """Returns (apply, parameters) of a core for `LONGEST` steps, without recurrent weights."""
     network = functional(lambda rngs: cores.CORES[core](1, UNITS, LONGEST, rngs=rngs))
     params = network.init(jax.random.key(0))
     if "recurrent" in params:
@@ -182,7 +182,7 @@ def untrained(core):
 
 
 def kept(core, steps=4):
-    """The share of what each unit holds that is left after one step without input."""
+    """Returns the share of each unit's state that remains after one step without input."""
     apply, params = untrained(core)
     ones = jax.tree.map(jnp.ones_like, cores.CORES[core].initial(1, UNITS))
     carry, _ = apply(params, ones, jnp.zeros((steps, 1, 1)), jnp.zeros((steps, 1), bool))
@@ -192,8 +192,8 @@ def kept(core, steps=4):
 
 @pytest.mark.parametrize("core", ["lstm", "mingru", "lru"])
 def test_an_untrained_core_remembers_for_up_to_the_whole_task(core):
-    """Time constants are uniform from 1 to `LONGEST`: of a gate that keeps u / (1 + u) of what
-    it holds, or of a modulus exp(-1 / u)."""
+    """Time constants u are uniform from 1 to `LONGEST`: a gate keeps u / (1 + u) of the state; the
+    modulus of the LRU is exp(-1 / u)."""
     share = kept(core)
     time = -1 / np.log(share) if core == "lru" else share / (1 - share)
     assert stats.kstest(time, stats.uniform(1, LONGEST - 1).cdf).pvalue > 1e-3
@@ -201,7 +201,7 @@ def test_an_untrained_core_remembers_for_up_to_the_whole_task(core):
 
 @pytest.mark.parametrize("core", ["lstm", "mingru"])
 def test_an_untrained_gate_writes_what_it_forgets(core):
-    """A unit that keeps u / (1 + u) of the old takes 1 / (1 + u) of the new."""
+    """A unit that keeps u / (1 + u) of the old state adds 1 / (1 + u) of the new input."""
     apply, params = untrained(core)
     width = params["input"]["bias"].shape[0] // UNITS
     new = slice(2 * UNITS, 3 * UNITS) if core == "lstm" else slice(UNITS, 2 * UNITS)
@@ -214,7 +214,8 @@ def test_an_untrained_gate_writes_what_it_forgets(core):
 
 
 def test_an_untrained_lru_has_outputs_of_its_inputs_size_whatever_it_remembers():
-    """Driven by noise of variance 1, |h|² settles at 2: of two real and imaginary inputs."""
+    """With input noise of variance 1, |h|² converges to 2: 1 each from the real and the imaginary
+    part of the input."""
     apply, params = untrained("lru")
     rate = np.exp(np.asarray(params["nu"]))
     x = jnp.ones((1, 1, 1))

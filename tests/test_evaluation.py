@@ -25,11 +25,11 @@ def evaluated(num, teach=None, **settings):
 
 @pytest.mark.parametrize("batch", [2, 3, 5, 256])
 def test_each_task_counts_once_and_in_its_place(batch):
-    """Where the batch does not divide the number of tasks, too."""
+    """Also where the batch does not divide the number of tasks."""
     found = evaluated(5, batch=batch)
-    # six steps of 1000 times the task, and 1 + 2 + 3 + 1 + 2 + 3
+    # six rewards of 1000 times the task, plus 1 + 2 + 3 + 1 + 2 + 3
     np.testing.assert_array_equal(found.returns, 6000 * toys.HOLDOUT[:5] + 12)
-    # of six steps: two, two, one and one
+    # the quarters of six steps: two, two, one and one
     tasks = 1000 * toys.HOLDOUT[:5]
     quarters = [2 * tasks + 3, 2 * tasks + 4, tasks + 2, tasks + 3]
     np.testing.assert_array_equal(found.quarters, quarters)
@@ -39,7 +39,8 @@ def test_each_task_counts_once_and_in_its_place(batch):
 
 
 def test_the_agent_takes_the_mode():
-    """It has no key, so that nothing is drawn; the environment has one for each task and step."""
+    """Without a key nothing is drawn: `act` receives one for the sampled returns only, and `unroll`
+    never does."""
     acted = []
 
     def act(params, carry, inputs, key):
@@ -62,7 +63,7 @@ def test_the_agent_takes_the_mode():
 
 
 def test_returns_are_of_the_mode_and_sampled_ones_of_draws():
-    """Pays what is done: 2 by the mode, 3 by a draw, at each of four steps."""
+    """The reward is the action: 2 for the mode, 3 for a draw, at each of four steps."""
 
     @dataclass(frozen=True)
     class Paid(toys.World):
@@ -82,7 +83,7 @@ def test_returns_are_of_the_mode_and_sampled_ones_of_draws():
 
 
 def test_beliefs_are_held_against_the_label_of_the_same_step():
-    """The agent believes that the label is the clock that it sees, and it is."""
+    """The agent predicts the clock in its observation, which is the label of the same step."""
     np.testing.assert_array_equal(evaluated(2).label_nll, 0.0)
     late = toys.clock()._replace(label=lambda carry, *now: (carry, now[2].steps[None] - 1.0))
     np.testing.assert_array_equal(evaluated(2, late).label_nll, 1.0)
@@ -118,7 +119,7 @@ def test_without_an_expert_that_beats_chance_there_is_nothing_to_normalise_by():
 
 
 def test_classes_are_tallied_by_the_probability_that_was_said():
-    """Two places of three classes: 0.05 twice, 0.15, 0.25, 0.7 and 0.8; the likeliest are true."""
+    """Two places of three classes: 0.05 twice, 0.15, 0.25, 0.7 and 0.8; the last two are true."""
     probs = jnp.array([[0.05, 0.7, 0.25], [0.8, 0.15, 0.05]])
     said, found, count = evaluation.tally_classes(probs, jnp.array([1, 0]))
     np.testing.assert_array_equal(count, [2, 1, 1, 0, 0, 0, 0, 1, 1, 0])
@@ -127,7 +128,8 @@ def test_classes_are_tallied_by_the_probability_that_was_said():
 
 
 def test_numbers_are_tallied_by_central_intervals():
-    """Masses below the true number of 0.5, 0.32 and 0.97: within the central 0, 0.36 and 0.94."""
+    """With masses of 0.5, 0.32 and 0.97 below it, the true number lies on the boundary of the
+    central intervals of masses 0, 0.36 and 0.94."""
     said, found, count = evaluation.tally_numbers(jnp.array([[0.5], [0.32], [0.97]]))
     np.testing.assert_array_equal(count, np.full(9, 3))
     np.testing.assert_allclose(said, 0.3 * np.arange(1, 10), rtol=1e-6)
@@ -135,7 +137,7 @@ def test_numbers_are_tallied_by_central_intervals():
 
 
 def test_the_interval_is_the_95_percent_one_of_the_mean():
-    """Of many normal values, that of the central limit: 1.96 standard errors to each side."""
+    """For many normal values it extends 1.96 standard errors to each side of the mean."""
     values = np.random.default_rng(3).normal(5.0, 2.0, 400)
     low, high = evaluation.interval(values)
     mean, error = values.mean(), values.std() / np.sqrt(400)

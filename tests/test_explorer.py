@@ -27,7 +27,7 @@ def counts(wins, losses):
 
 
 def test_the_reference_expert_is_the_expert():
-    """It plays the best arm and drives to the target, for the true task only."""
+    """It plays the best arm, or moves to the goal, of the true task."""
     env, task, state = bandit()
     expert = explorer.policies(env)["expert"]
     for best in range(3):
@@ -76,7 +76,7 @@ def test_the_explorer_takes_the_nearest_of_equally_probable_tasks(angle):
     policy = explorer.explorer(env, 40)
     cells = (np.arange(40) + 0.5) / 40 * np.pi
     nearest = cells[np.argmin(np.abs(cells - angle))]
-    # beside the circle, so that no other goal is as near
+    # inside the circle, so that exactly one goal is nearest
     position = 0.9 * np.array([np.cos(angle), np.sin(angle)])
     state = env.reset(KEY, None)[1]._replace(position=jnp.asarray(position, jnp.float32))
     way = (np.array([np.cos(nearest), np.sin(nearest)]) - position) / 0.1
@@ -87,7 +87,7 @@ def test_the_explorer_takes_the_nearest_of_equally_probable_tasks(angle):
 
 def test_the_explorer_prefers_what_is_more_probable_to_what_is_near():
     env: Any = taskbelief.make("sparse_navigation")
-    policy = explorer.explorer(env, 4)  # at 1, 3, 5 and 7 eighths of pi
+    policy = explorer.explorer(env, 4)  # goals at 1, 3, 5 and 7 eighths of pi
     belief = policy.init(None)._replace(log_probs=jnp.log(jnp.array([0.2, 0.2, 0.2, 0.4])))
     state = env.reset(KEY, None)[1]._replace(position=jnp.array([0.9, 0.3]))
     found = policy.act(belief, KEY, state, None)
@@ -115,7 +115,7 @@ def test_thompson_takes_an_arm_as_often_as_it_is_the_best():
 
 
 def test_upper_confidence_adds_its_bonus():
-    """Bounds by hand: of a tried arm and of one that was tried less."""
+    """Compares with bounds computed by hand, for arms with different numbers of pulls."""
     env, task, state = bandit()
     policy = explorer.upper_confidence(env, bonus=0.3)
     # means 0.583, 0.5, 0.083 of 12, 2, 12 pulls; bounds 0.740, 0.883, 0.240
@@ -125,6 +125,6 @@ def test_upper_confidence_adds_its_bonus():
     # means 0.583, 0.25, 0.083 of 12, 4, 12 pulls; bounds 0.741, 0.524, 0.241
     tried = counts([6, 0, 0], [4, 2, 10])
     assert policy.act(tried, KEY, state, task) == 0
-    # means 0.4, 0.35, 0.1 of 10, 20, 20 pulls; bounds 0.588, 0.483, 0.233: a bonus of the other
-    # sign would draw to the second
+    # means 0.4, 0.35, 0.1 of 10, 20, 20 pulls; bounds 0.588, 0.483, 0.233: with a bonus of the
+    # other sign, the second arm would have the highest bound
     assert policy.act(counts([3, 6, 1], [5, 12, 17]), KEY, state, task) == 0

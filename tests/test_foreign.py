@@ -1,4 +1,4 @@
-"""gymnax and Brax environments whose parameters are the task."""
+"""Tests of gymnax and Brax environments whose parameters are the task."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("unoptimised")
 
 
 def force(key):
-    """A cart that is pushed by 20 to 30 newtons, to either side."""
+    """Draws the force on the cart: 20 to 30 newtons, of either sign."""
     sign_key, size_key = jax.random.split(key)
     size = jax.random.uniform(size_key, minval=20.0, maxval=30.0)
     sign = jax.random.rademacher(sign_key, (), jnp.float32)
@@ -43,7 +43,7 @@ def of_mass(params):
     return jnp.stack([params.m, params.g])
 
 
-# found by their names: saved agents and the command line need it
+# module-level names, by which saved agents and the command line find these environments
 pole = taskbelief.from_gymnax(
     "CartPole-v1", force, of_force, name="pole", episode_steps=8, episodes=3, train_tasks=5
 )
@@ -69,7 +69,7 @@ def test_what_is_declared():
 def test_a_step_of_the_pendulum_by_hand():
     """At rest and level, m = 2, g = 10, l = 1: an action of 0.5 is a torque of 1, which adds
     3 / (m l^2) = 1.5 to the 3 g / (2 l) = 15 of gravity; over 0.05 s that is 0.825 rad/s. The
-    reward of the state before is -((pi / 2)^2 + 0.001), here halved."""
+    reward depends on the state before the step: -((pi / 2)^2 + 0.001), here halved."""
     _, state = swing.reset(jax.random.key(0), pendulum.EnvParams())
     state = state.replace(theta=jnp.float32(np.pi / 2), theta_dot=jnp.float32(0.0))
     key, action = jax.random.key(1), jnp.full(1, 0.5)
@@ -78,25 +78,25 @@ def test_a_step_of_the_pendulum_by_hand():
     np.testing.assert_allclose(obs, [np.cos(angle), np.sin(angle), 0.825], rtol=1e-5)
     assert float(reward) == pytest.approx(-0.5 * ((np.pi / 2) ** 2 + 0.001), rel=1e-5)
     assert after.time == 1 and not over
-    # the mass is what is hidden: half of it, and the torque turns it twice as much
+    # the mass is the hidden parameter: with half the mass, the torque has twice the effect
     obs, *_ = swing.step(key, state, action, pendulum.EnvParams(m=1.0))
     assert float(obs[2]) == pytest.approx(0.05 * (15 + 3), rel=1e-5)
 
 
 def play(env, tasks, action):
-    """A meta-episode on each of `tasks`, always with the same action."""
+    """Plays a meta-episode on each of `tasks`, always with the same action."""
     policy = rollout.memoryless(lambda key, state, task: action)
     return jax.jit(lambda: rollout.collect_scripted(env, tasks, jax.random.key(3), policy))()
 
 
 def test_a_meta_episode_is_episodes_of_the_environment_itself_on_one_task():
-    """Every step is what gymnax's own step makes of the observation before it, with the force of
-    the task; a pole that falls is set up again, and the force stays."""
+    """Every step equals gymnax's own step from the previous observation, with the force of the
+    task; after a fall the pole is reset, and the force stays."""
     tasks = pole.task_set("train")
     played = play(pole, tasks, jnp.int32(1))
     inner = cartpole.CartPole()
     ends, falls = np.asarray(played.episode_end), np.asarray(played.terminated)
-    assert falls.sum(axis=0).min() >= 2  # pushed to one side, it falls in each meta-episode
+    assert falls.sum(axis=0).min() >= 2  # a constant push makes the pole fall in every meta-episode
     for b in range(5):
         params = jax.tree.map(lambda leaf, b=b: leaf[b], tasks)
         elapsed = 0
@@ -125,7 +125,7 @@ def test_the_label_is_the_description():
     centre, scale = pole.spec.task.centre, pole.spec.task.scale
     np.testing.assert_allclose(centre, np.mean(h, axis=0), rtol=1e-5)
     np.testing.assert_allclose(scale, np.std(h, axis=0), rtol=1e-5)
-    # what never differs is not divided by nothing
+    # a constant entry has scale 1, not 0
     mass_and_gravity = swing.spec.task
     assert mass_and_gravity.centre[1] == 10.0 and mass_and_gravity.scale[1] == 1.0
     np.testing.assert_allclose(swing.describe(pendulum.EnvParams(m=1.25)), [1.25, 10.0])
@@ -163,7 +163,7 @@ def test_categories_and_an_expert():
     assert isinstance(made, HasExpert)
     np.testing.assert_array_equal(made.goal(jnp.zeros(4), params), [0])
     _, state = made.reset(jax.random.key(0), params)
-    # leaning to the right: pushed to the right, which is action 0 where the force is turned round
+    # the pole leans right and needs a push to the right: action 0, because the force is negative
     state = state.replace(theta=jnp.float32(0.1))
     assert int(made.expert(jax.random.key(0), state, params)) == 0
 
@@ -175,7 +175,7 @@ class Grid(environment.EnvState):
 
 
 class Images(environment.Environment):
-    """Observations of two axes and whole numbers, a step that is a number, a box of two axes."""
+    """Integer observations with two axes, a Python number as reward, and actions with two axes."""
 
     def reset_env(self, key, params):
         return jnp.ones((2, 3), jnp.uint8), Grid(time=0, seen=0, coin=key)
@@ -201,11 +201,11 @@ def test_other_forms_are_made_ours():
     obs, state, reward, over = made.step(
         jax.random.key(1), state, jnp.array([0.5, -0.25]), jnp.float32(0.5)
     )
-    # 0.5 of [0, 2] is 1.5, -0.25 of [-4, 4] is -1; their sum times the parameter
+    # 0.5 maps to 1.5 in [0, 2], -0.25 to -1 in [-4, 4]; their sum times the parameter
     assert float(state.seen) == 0.25
     assert reward.dtype == jnp.float32 and reward.shape == () and float(reward) == 2.0
     assert over.dtype == jnp.bool_ and not over
-    # what is beyond [-1, 1] is cut: 2 - 4, times the parameter
+    # actions beyond [-1, 1] are clipped: 2 - 4, times the parameter
     after = made.step(jax.random.key(1), state, jnp.array([3.0, -5.0]), jnp.float32(0.5))[1]
     assert float(after.seen) == -1.0
     taskbelief.check_env(made, steps=3)
@@ -262,7 +262,7 @@ class Ice(NamedTuple):
 
 
 class Sled(envs.Env):
-    """Slides on; falls off the floor beyond 1 metre."""
+    """A sled that keeps its speed; the episode terminates beyond 1 metre."""
 
     def __init__(self):
         self.sys = Ice(jnp.float32(0.25))
@@ -319,10 +319,10 @@ def test_a_hidden_body_and_a_hidden_reward_in_brax():
     np.testing.assert_array_equal(obs, bare.reset(jax.random.key(0)).obs)
     state = state.replace(obs=jnp.array([0.125, 0.25]))
     after_obs, after, reward, over = env.step(jax.random.key(1), state, jnp.full(1, 0.5), task)
-    # 0.25 + 0.5 * 0.5 = 0.5 m/s, to 0.625; paid are -0.5 m/s, 0.125 m and 10 times 0.5
+    # the speed is 0.25 + 0.5 * 0.5 = 0.5, the position 0.625; the reward is -0.5 + 0.125 + 10 * 0.5
     np.testing.assert_array_equal(after_obs, [0.625, 0.5])
     assert float(reward) == -0.5 + 0.125 + 5.0 and not over
-    assert after.info["steps"] == 1 and state.info["steps"] == 0  # that it wrote into is a copy
+    assert after.info["steps"] == 1 and state.info["steps"] == 0  # `step` changes a copy
     assert float(state.metrics["speed"]) == 0.0
     *_, over = env.step(jax.random.key(1), after, jnp.zeros(1), task)
     assert over
@@ -336,10 +336,10 @@ def test_one_of_them_alone():
     task = Way(jnp.float32(-1.0), jnp.float32(0.5))
     body = taskbelief.from_brax(Sled(), way, of_way, system=hidden_ice, **common)
     state = body.reset(start, task)[1].replace(obs=jnp.array([0.125, 0.25]))
-    assert float(body.step(start, state, jnp.ones(1), task)[2]) == 0.75  # its own: the speed
+    assert float(body.step(start, state, jnp.ones(1), task)[2]) == 0.75  # its own reward: the speed
     paid = taskbelief.from_brax(Sled(), way, of_way, reward=towards, **common)
     obs, _, reward, _ = paid.step(start, state, jnp.ones(1), task)
-    np.testing.assert_array_equal(obs, [0.625, 0.5])  # pushed by its own 0.25
+    np.testing.assert_array_equal(obs, [0.625, 0.5])  # its own push: 0.25
     assert float(reward) == -0.5 + 0.125 + 10.0
 
 
@@ -405,7 +405,7 @@ def test_a_name_of_a_module_stands_for_it():
     assert taskbelief.make("tests.test_foreign:pole", episodes=2) == replace(pole, episodes=2)
     with pytest.raises(ValueError, match="has no setting 'horizon': choose from episode_steps"):
         taskbelief.make("tests.test_foreign:pole", horizon=2)
-    assert registry.name_of(swing) == "tests.test_foreign:Pendulum"  # it was not told its own
+    assert registry.name_of(swing) == "tests.test_foreign:Pendulum"  # no name was given
     spec = swing.spec.task
     assert isinstance(spec, Reals) and len(spec.centre) == 2
 
@@ -427,4 +427,4 @@ def test_agents_are_trained_on_it_and_saved(tmp_path):
     assert jax.tree.all(jax.tree.map(np.array_equal, trained.params, loaded.params))
     played = loaded.rollout(pole.task_set("holdout", 3), jax.random.key(0))
     assert played.belief.shape == (16, 3, 1) and played.posterior is None
-    np.testing.assert_array_equal(played.reward, np.ones((16, 3)))  # each step pays, falls too
+    np.testing.assert_array_equal(played.reward, np.ones((16, 3)))  # also a fall is rewarded

@@ -1,4 +1,4 @@
-"""Tests of the finite-horizon Gittins index, against indices by hand, and of its policy."""
+"""Tests of the finite-horizon Gittins index, against indices computed by hand, and its policy."""
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,14 @@ def test_indices_by_hand():
     index = explorer.gittins_index(4)
     # one pull left: the mean
     np.testing.assert_allclose(index[0, 2, 1], 3 / 5, atol=1e-3)
-    # two left, nothing known: 2 x = 1/2 (1 + 2/3) + 1/2 x
+    # two left, no pulls so far: 2 x = 1/2 (1 + 2/3) + 1/2 x
     np.testing.assert_allclose(index[1, 0, 0], 5 / 9, atol=1e-3)
     # two left, one loss, p = 1/3: 2 x = 1/3 (1 + 1/2) + 2/3 x
     np.testing.assert_allclose(index[1, 0, 1], 3 / 8, atol=1e-3)
 
 
 def test_three_pulls_left_against_enumeration():
-    """The x at which the best plan that starts with the arm earns as much as the sure reward."""
+    """The index is the x at which the best plan with the arm earns as much as the sure reward."""
 
     def plan(left, wins, losses, x):
         if left == 0:
@@ -49,7 +49,7 @@ def test_it_tries_the_lesser_known_of_equal_arms_and_the_better_at_the_last_pull
     assert choice([2, 0], [2, 0]) == 1
     assert choice([1, 4], [1, 3]) == 1  # the last pull: means 2/4 and 5/9
     assert choice([1, 4], [0, 4]) == 0
-    # means 1/2 and 12/22. Were there two pulls left, the indices would be 5/9 and 0.552
+    # means 1/2 and 12/22; with two pulls left (horizon 22), the indices are 5/9 and 0.552
     assert choice([0, 11], [0, 9], horizon=21) == 1
     assert choice([0, 11], [0, 9], horizon=22) == 0
 

@@ -1,4 +1,4 @@
-"""Distributions of actions, labels and the bottleneck against SciPy and closed forms."""
+"""Tests of distributions: actions, labels and the bottleneck, against SciPy and closed forms."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ PLACES = Reals(2, centre=(1.0, -2.0), scale=(3.0, 0.5))
 
 
 def test_a_normal_belief_has_the_density_of_the_label_itself():
-    """Not of the standardised one: the scales count."""
+    """The density is not that of the standardised label, which lacks the scales."""
     head = heads.label_head(PLACES)
     params = np.array([0.3, -0.7, 0.2, -1.0])
     h = np.array([2.0, -1.8])
@@ -33,7 +33,7 @@ def test_a_normal_belief_has_the_density_of_the_label_itself():
 
 
 def test_a_real_label_is_read_from_where_the_agent_is():
-    """With an origin in place of the centre."""
+    """With an `origin`, the agent's coordinates replace the centre."""
     here = Reals(2, PLACES.centre, PLACES.scale, origin=(3, 1))
     h, obs = jnp.array([4.0, -1.0]), jnp.array([9.0, 1.0, 9.0, -2.0])
     np.testing.assert_allclose(heads.label_head(PLACES).embed(h, obs), [1.0, 2.0])
@@ -48,7 +48,7 @@ def test_a_beta_belief_has_the_density_of_its_mean_and_concentration():
     belief = stats.beta(mean * concentration, (1 - mean) * concentration)
     np.testing.assert_allclose(head.log_prob(params, h), belief.logpdf(h).sum(), rtol=1e-4)
     np.testing.assert_allclose(head.mean(params), mean, rtol=1e-5)
-    # zeros are the prior, U(0, 1); networks read deviations of it
+    # zero parameters give the prior, U(0, 1); networks read values in units of its deviation
     np.testing.assert_allclose(head.log_prob(np.zeros(4), h), 0.0, atol=1e-5)
     np.testing.assert_allclose(head.embed(h, NONE), (h - 0.5) / stats.uniform.std(), rtol=1e-5)
     np.testing.assert_allclose(
@@ -78,12 +78,12 @@ def test_a_categorical_belief_is_a_product_over_places():
 # ---- actions ----------------------------------------------------------------------
 
 SQUASHED = heads.action_head(Continuous(1))
-RAW = jnp.array([0.4, 0.8])  # mean; what the deviation is made of
+RAW = jnp.array([0.4, 0.8])  # mean; raw deviation
 STD = 0.05 + 0.95 / (1 + np.exp(-0.8))
 
 
 def density(action):
-    """Of tanh(u), u normal, by the change of variables."""
+    """Returns the density of tanh(u), u normal, by the change of variables."""
     return stats.norm(0.4, STD).pdf(np.arctanh(action)) / (1 - action**2)
 
 
@@ -115,7 +115,7 @@ def test_draws_entropy_and_expectation_of_a_squashed_normal():
 
 
 def test_the_expectation_of_a_squashed_normal_moves_with_its_parameters():
-    """Reparameterised: by the mean, E[d tanh(u) / du]; REINFORCE is not needed."""
+    """The gradient is reparameterised, without REINFORCE: E[d tanh(u) / du] for the mean."""
 
     def value(params):
         linear = heads.ActionValue(lambda action: action[..., 0], tuple)
@@ -168,7 +168,7 @@ def test_q_networks_tell_actions_apart(spec):
 
 
 def bottleneck(mean, deviation):
-    """A bottleneck whose code is the same for every memory: (apply, params)."""
+    """Returns (apply, params) of a bottleneck whose code has one distribution for all memories."""
     network = functional(lambda rngs: Bottleneck(1, len(mean), rngs=rngs))
     params = network.init(jax.random.key(0))
     raw = np.log(np.expm1(deviation)) + 1.0  # deviations are softplus(raw - 1)

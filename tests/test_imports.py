@@ -1,4 +1,4 @@
-"""Tests of the direction of imports; only some modules may touch files or draw."""
+"""Tests of the direction of imports; only some modules may access files or plot."""
 
 import ast
 from pathlib import Path
@@ -41,9 +41,9 @@ ALLOWED = {
     "adapters": WORDS | MIDDLE | {"render", "view"},
     "__init__": {"registry", "checks", "api", "foreign", "adapters", "posterior", "scoring"},
 }
-# agents and learners do not import each other; the oracle is the baseline by definition
+# agents and learners do not import each other, except the oracle, which builds on the baseline
 SIBLINGS = {("oracle", "baseline")}
-OUTWARD = ("render", "runs", "api")  # draw, and touch files
+OUTWARD = ("render", "runs", "api")  # they plot or access files
 FORBIDDEN = {"matplotlib", "experiments", "benchmarks", "time", "os", "io"}
 
 
@@ -70,7 +70,7 @@ def test_one_way(path):
             continue
         parts = name.split(".")[1:] or ["__init__"]
         if not (SOURCE / parts[0]).is_dir() and not (SOURCE / f"{parts[0]}.py").exists():
-            parts = ["__init__"]  # a name of the public face
+            parts = ["__init__"]  # a name that the package itself exports
         if parts[0] == room:
             if room in ("agents", "learners") and not parts[1].startswith("_"):
                 assert (path.stem, parts[1]) in SIBLINGS, f"{path.name} imports {name}"

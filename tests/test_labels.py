@@ -73,7 +73,7 @@ def test_which_labels_name_training_tasks():
 
 
 def test_a_goal_is_of_what_is_seen():
-    """The pad that is next: with two lit, the third of the sequence."""
+    """The goal is the next pad: with two lit, the third of the sequence."""
     made = posed("numpad", "expert_goal")
     task = made.env.task_set("train", 1)._replace(sequence=jnp.array([4, 5, 2, 1]))
     for lit, pad in ((0, 4), (2, 2)):

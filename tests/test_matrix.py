@@ -1,5 +1,5 @@
-"""Every environment with every agent, learner and label: two compiled iterations, or a refusal;
-and no label reaches what is acted."""
+"""Tests of every environment with every agent, learner and label: two compiled iterations, or a
+refusal; and actions do not depend on labels."""
 
 import dataclasses
 import itertools
@@ -26,7 +26,7 @@ def needs(agent):
 
 
 def combinations():
-    """(env, agent, learner, label); agents that use no label have one line for all labels."""
+    """Yields (env, agent, learner, label), once for all labels if the agent uses none."""
     for env, agent, learner in itertools.product(
         registry.names("envs"), registry.names("agents"), registry.names("learners")
     ):
@@ -35,7 +35,7 @@ def combinations():
 
 
 def refusal(env, agent, learner, label):
-    """What is said of a combination that makes no sense; None: it makes sense."""
+    """Returns part of the error message of an invalid combination; None: it is valid."""
     if agent == "pearl" and env != "sparse_navigation":
         return "one single episode"
     if agent == "oracle" and label == "task_embedding":
@@ -48,9 +48,9 @@ def refusal(env, agent, learner, label):
 
 
 def depth(request, env, agent, learner, label):
-    """ "compile", "trace" or "skip". With --matrix all are compiled. Without it: one learner and
-    one label for each pair of environment and agent, in turn, so that all pairs of names meet;
-    the other labels are traced."""
+    """Returns "compile", "trace" or "skip". With --matrix all are compiled. Without it, each pair
+    of environment and agent has one learner, in rotation; with this learner, one label is compiled,
+    in rotation, and the others are traced. The slow environment is mostly skipped."""
     if request.config.getoption("--matrix"):
         return "compile"
     turn = registry.names("envs").index(env) + registry.names("agents").index(agent)
@@ -62,12 +62,12 @@ def depth(request, env, agent, learner, label):
 
 
 def slow_body(env, agent):
-    """Brax's compiles for most of a minute: one agent stands for all."""
+    """Brax takes most of a minute to compile, so that one agent represents all."""
     return env == "cheetah_velocity" and agent != "belief"
 
 
 def build(env_name, agent_name, learner_name, label, **settings):
-    """The training functions, of the smallest size."""
+    """Returns the training functions, with the smallest sizes."""
     env = taskbelief.make(env_name, **SMALL[env_name] | settings)
     agent_module = registry.find("agents", agent_name)
     label = "description" if label == REWARD_ALONE else label
@@ -81,7 +81,7 @@ def build(env_name, agent_name, learner_name, label, **settings):
 
 
 def narrow(config):
-    """Its defaults with few units."""
+    """Returns the default settings, with few units."""
     small = {
         "hidden": 4,
         "encoder": 4,
@@ -97,7 +97,7 @@ def narrow(config):
 
 
 def embedder(env):
-    """A task-conditioned agent with its table of embeddings, as it is before training."""
+    """Returns an untrained oracle with its table of task embeddings, as an expert."""
     oracle, svg0 = registry.find("agents", "oracle"), registry.find("learners", "svg0")
     posed = problem.make(env, "task_index")
     config = dataclasses.replace(narrow(oracle.Config), condition="embedding")
@@ -131,7 +131,7 @@ def test_two_iterations_or_a_refusal(names, request):
     else:
         metrics, moved, env_steps = jax.jit(two_iterations)(jax.random.key(0))
         spec = taskbelief.make(names[0], **SMALL[names[0]]).spec
-        played = 2 if names[2] == "ppo" else 3  # with what is collected before the first update
+        played = 2 if names[2] == "ppo" else 3  # others collect one before the first update
         assert env_steps == played * 2 * spec.task_steps
         lowest, highest = (bound * spec.task_steps for bound in spec.reward_range)
         assert jnp.all((lowest <= metrics["return"]) & (metrics["return"] <= highest))
@@ -142,7 +142,7 @@ def test_two_iterations_or_a_refusal(names, request):
 
 @pytest.mark.parametrize("env_name", ["semicircle", "cheetah_velocity"])
 def test_pearl_in_several_episodes_of_other_environments(env_name):
-    """Traced: the body of the cheetah compiles for most of a minute."""
+    """Only traces, because the cheetah takes most of a minute to compile."""
     made = build(env_name, "pearl", "sac", REWARD_ALONE, horizon=3, episodes=2)
 
     def iteration(key):
@@ -154,7 +154,7 @@ def test_pearl_in_several_episodes_of_other_environments(env_name):
 
 
 def blind(names):
-    """(env, agent, learner) of every pair that acts without being told the label."""
+    """Yields each valid (env, agent, learner) whose agent does not observe the label."""
     for env, agent, learner in names:
         if not needs(agent).revealed and refusal(env, agent, learner, REWARD_ALONE) is None:
             yield env, agent, learner
@@ -170,8 +170,8 @@ def blind(names):
     ids="-".join,
 )
 def test_label_cannot_leak(names):
-    """By data flow: nothing that is acted, seen or paid is computed from the label, nor from what
-    the label holds of the task."""
+    """By data flow: actions, observations and rewards do not depend on the label, nor on the task
+    that it contains."""
     env_name, agent_name, learner_name = names
     module = registry.find("learners", learner_name)
 
@@ -184,7 +184,7 @@ def test_label_cannot_leak(names):
             carry, h = teach.label(carry, key, inputs, state, task)
             return carry, h + mark.astype(h.dtype)
 
-        assert teach.task or learner_name == "sac"  # privileged is the default
+        assert teach.task or learner_name == "sac"  # privileged critics are the default
         return play(env, agent, learner, teach._replace(label=label, task=True))[1]
 
     zero = jnp.zeros(())
@@ -203,7 +203,7 @@ def test_label_cannot_leak(names):
     ],
 )
 def test_the_critic_learns_from_the_task_in_the_label(agent_name, learner_name):
-    """By data flow, again: no critic's loss without the task, and no belief's with it."""
+    """By data flow: the critic's loss depends on the task, the belief's loss does not."""
     module = registry.find("learners", learner_name)
 
     def losses(mark_of_task):
@@ -221,24 +221,24 @@ def test_the_critic_learns_from_the_task_in_the_label(agent_name, learner_name):
     program, shape = jax.make_jaxpr(losses, return_shape=True)(jnp.zeros(()))
     names = sorted(shape)
     assert needed(program, [name == "critic_loss" for name in names]) == [True]
-    if "belief_nll" in names and learner_name == "svg0":  # ppo's is a mean over several updates
+    if "belief_nll" in names and learner_name == "svg0":  # ppo's metric is a mean over updates
         assert needed(program, [name == "belief_nll" for name in names]) == [False]
 
 
 class Marked(NamedTuple):
-    """A task beside which a mark lies."""
+    """A task with a mark."""
 
     task: Any
     mark: jax.Array  # [] float32, 0
 
 
 def marked(env, mark):
-    """`env`, whose tasks have the mark: it plays as if they had not, and what describes a task is
-    computed from it."""
+    """Returns `env` with `mark` in its tasks: `describe` depends on the mark, everything else
+    ignores it."""
     kind = type(env)
 
     def bare(task):
-        """An environment's own methods call each other without the mark."""
+        """Removes the mark; the environment's own methods call each other with bare tasks."""
         return task.task if isinstance(task, Marked) else task
 
     class With(kind):
@@ -263,18 +263,18 @@ def marked(env, mark):
 
 
 def names_of(shape):
-    """For each leaf of a trajectory, the part that it belongs to."""
+    """Returns the field of a trajectory that each of its leaves belongs to."""
     return [name for name in shape._fields for _ in jax.tree.leaves(getattr(shape, name))]
 
 
 def needed(program, kept):
-    """Which inputs of a program are needed to compute the outputs that are `kept`."""
+    """Returns, for each input of a program, whether the outputs that are `kept` depend on it."""
     return partial_eval.dce_jaxpr(program.jaxpr, kept)[1]
 
 
 @pytest.mark.parametrize(("env_name", "agent_name"), [("numpad", "aux_head"), ("bandit", "belief")])
 def test_label_of_nan_changes_nothing(env_name, agent_name):
-    """The same by the numbers, to the bit."""
+    """With labels of NaN, the trajectory is bit-identical."""
     env, agent, learner, teach = small(env_name, agent_name)
 
     def nan(carry, key, inputs, state, task):

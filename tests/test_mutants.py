@@ -75,7 +75,7 @@ def test_nothing_is_tried_where_the_tests_fail_without_a_fault(tree):
 
 
 def test_each_fault_is_imported_anew_by_one_process(parent, tree):
-    """What a child has imported is gone with it, and the parent has imported none of it."""
+    """The imports of a child process end with it, and the parent does not import them."""
     for fault, expected in ((FOUND, "killed"), (UNSEEN, "survived"), (FOUND, "killed")):
         assert attempt(parent, tree, fault)[0] == expected
 
@@ -90,7 +90,7 @@ def test_what_takes_too_long_has_no_status_and_is_ended(parent, tree):
     begun = time.monotonic()
     assert parent.pytest(tree, options(["test_slow.py"], "-n0"), 1.0)[0] is None
     assert time.monotonic() - begun < 2.5
-    time.sleep(2.5)  # nor does what the test had started go on
+    time.sleep(2.5)  # the processes that the test started have ended too
     assert not (tree / "late").exists()
 
 

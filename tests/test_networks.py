@@ -12,7 +12,7 @@ X = RNG.normal(size=(4, 3))
 
 
 def layer(size_in, size_out, bias=True):
-    """(a layer of known numbers, its kernel, its bias)"""
+    """Returns (a layer with known parameters, its kernel, its bias)."""
     made = nnx.Linear(size_in, size_out, use_bias=bias, rngs=nnx.Rngs(0))
     kernel, shift = RNG.normal(size=(size_in, size_out)), RNG.normal(size=size_out) + 2.0
     made.kernel[...] = jnp.asarray(kernel, jnp.float32)
@@ -30,7 +30,7 @@ def test_what_is_centred_has_mean_0_over_units(bias):
 
 
 def test_what_is_normalised_has_deviation_1_and_is_then_cut_at_0():
-    """Of (3, -1, -2), mean 0, the variance is 14 / 3."""
+    """(3, -1, -2) has mean 0 and variance 14 / 3."""
     found = networks.normalised_relu(jnp.array([[3.0, -1.0, -2.0], [-30.0, 10.0, 20.0]]))
     expected = np.array([[3, 0, 0], [0, 1, 2]]) / np.sqrt(14 / 3)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -38,7 +38,7 @@ def test_what_is_normalised_has_deviation_1_and_is_then_cut_at_0():
 
 @pytest.mark.parametrize("normalised", [True, False])
 def test_a_stack_of_layers(normalised):
-    """Each but the last is cut at 0, and normalised before it where that is asked for."""
+    """Each layer but the last has a ReLU, and normalisation before it if `normalised`."""
     made = networks.MLP([3, 6, 5, 2], rngs=nnx.Rngs(0), normalised=normalised)
     y = X
     for place, (a, b) in enumerate(((3, 6), (6, 5), (5, 2))):

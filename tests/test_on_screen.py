@@ -13,13 +13,13 @@ PADS, LENGTH = 9, 4
 
 
 def cue_of(obs):
-    """The cued pad in a numpad observation with cues="next", -1 for none."""
+    """Returns the cued pad in a numpad observation with cues="next", -1 for none."""
     shown = obs[..., 4 + 2 * PADS + LENGTH :]
     return jnp.where(jnp.sum(shown, -1) > 0, jnp.argmax(shown, -1), -1)
 
 
 def test_labels_agree_with_the_cue_on_screen():
-    """From the first observation on. Read one step late, one label in four disagrees."""
+    """They agree from the first observation on; one step late, one label in four would not."""
     env, agent, learner, teach = small(
         "numpad", "aux_head", label="posterior_goal", env={"cues": "next", "cue_share": 1.0}
     )
@@ -43,7 +43,7 @@ def test_labels_agree_with_the_cue_on_screen():
 
 @pytest.mark.parametrize("cues", ["first", "next"])
 def test_the_prior_given_the_first_observation(cues):
-    """Uniform over the sequences that the cue leaves."""
+    """It is uniform over the sequences that agree with the cue."""
     env = taskbelief.make("numpad", cues=cues, cue_share=1.0)
     exact = posterior.make(env)
     task = jax.tree.map(lambda leaf: leaf[5], env.task_set("train"))
@@ -59,7 +59,7 @@ def test_the_prior_given_the_first_observation(cues):
 
 
 def test_of_tied_pads_the_nearest_is_read():
-    """Two sequences, equally probable, that start at opposite corners."""
+    """Two equally probable sequences start at opposite corners."""
     env = taskbelief.make("numpad")
     exact = posterior.make(env)
     first = np.asarray(exact.tasks.sequence)[:, 0]
@@ -76,7 +76,7 @@ def test_of_tied_pads_the_nearest_is_read():
 
 
 def test_of_tied_goals_on_a_grid_the_nearest_is_read():
-    """At the prior of sparse_navigation all goals tie: the one in the agent's direction."""
+    """Under the prior of sparse_navigation all goals tie: the one nearest to the agent is read."""
     env = taskbelief.make("sparse_navigation")
     exact = posterior.make(env, 64)
     head_scale = np.asarray(env.spec.goal.scale)
@@ -89,8 +89,8 @@ def test_of_tied_goals_on_a_grid_the_nearest_is_read():
 
 
 def test_exact_belief_counts_the_last_transition_of_an_episode():
-    """Straight to the goal, hit at the episode's last step and never before: a reset hides the
-    observation, but not the hit."""
+    """The agent moves straight to the goal and is rewarded at the episode's last step only: a reset
+    replaces the observation, but the posterior counts the reward."""
     env, agent, _, _ = small(
         "sparse_navigation", "exact_belief", env={"episode_steps": 9, "episodes": 2}
     )
@@ -99,7 +99,7 @@ def test_exact_belief_counts_the_last_transition_of_an_episode():
 
     def act(carry, inputs, key):
         away = inputs.episode_start[0] & ~inputs.task_start[0]
-        action = goal / jnp.max(jnp.abs(goal))  # full speed; gaps of 0.1 to 0.14 a step
+        action = goal / jnp.max(jnp.abs(goal))  # full speed: 0.1 to 0.14 per step
         return carry, jnp.where(away[:, None], 0.0, action[None]), jnp.zeros(1)
 
     played = rollout.collect(env, task, jax.random.key(0), act, ())
@@ -122,7 +122,7 @@ def test_exact_belief_counts_the_last_transition_of_an_episode():
 
 
 def test_beliefs_along_a_history_read_what_was_reached_before_a_reset():
-    """A belief of which action led where, in place of a filter: its updates are their arguments."""
+    """A recorder replaces the filter: its belief consists of the arguments of its last update."""
 
     class Recorder:
         init = staticmethod(lambda obs: jnp.concatenate([obs, obs, jnp.zeros(2)]))

@@ -75,7 +75,7 @@ def test_nothing_is_wrong_with_the_smallest_environment():
 
 @dataclass(frozen=True)
 class Wrong(Steps):
-    """With one fault."""
+    """`Steps` with one fault."""
 
     low: float = -2.0
     fault: str = ""
@@ -131,7 +131,7 @@ def test_a_broken_promise_is_named(fault, said):
 
 @dataclass(frozen=True)
 class Certain(Bandit):
-    """A likelihood that rules out the truth."""
+    """A bandit whose likelihood rules out the true task."""
 
     def log_likelihood(self, task, carry, obs, action, reward, next_obs):
         return carry, jnp.full((), -jnp.inf)
@@ -139,7 +139,7 @@ class Certain(Bandit):
 
 @dataclass(frozen=True)
 class Blind(Bandit):
-    """A first observation that no task explains."""
+    """A bandit whose first observation is impossible under every task."""
 
     def start_log_likelihood(self, task, obs):
         return jnp.full((), -jnp.inf)

@@ -1,4 +1,4 @@
-"""Tests of several devices: the results of one, with sums as the only communication."""
+"""Tests of several devices: they give the results of one, and communicate by sums alone."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 from taskbelief import parallel
 from tests.eight_devices import functions
 
-# of parameters of order 1 after twenty updates; sums of eight parts round otherwise than one
+# for parameters of order 1 after twenty updates; a sum of eight parts rounds differently
 TOLERANCE = 1e-5
 
 

@@ -18,7 +18,7 @@ ENVS = taskbelief.environments()
 
 
 def random_play(env, num, seed=0):
-    """Tasks drawn from the prior, [num], and random histories on them, [num, T, ...]."""
+    """Returns tasks drawn from the prior, [num], and random histories on them, [num, T, ...]."""
     tasks = jax.vmap(env.sample_task)(jax.random.split(jax.random.key(seed), num))
     play = jax.jit(
         lambda tasks, key: rollout.collect_scripted(
@@ -31,7 +31,8 @@ def random_play(env, num, seed=0):
 
 
 def cheetah_play(env, num):
-    """Like `random_play`, of a body whose speed wanders: the posterior reads nothing else of it."""
+    """Like `random_play`, for a body whose speed is a random walk: the posterior reads nothing
+    else."""
     tasks = jax.vmap(env.sample_task)(jax.random.split(jax.random.key(0), num))
     steps = np.random.default_rng(1).normal(0.1, 0.5, (num, env.horizon + 1))
     velocity = np.float32(np.cumsum(steps, axis=1))
@@ -51,7 +52,7 @@ def last_belief(exact, obs, action, reward):
 
 
 def short(name):
-    """Short meta-episodes of each environment; two episodes where there can be several."""
+    """Returns the environment with short meta-episodes, of two episodes in sparse_navigation."""
     settings = {"horizon": 15}
     if name == "sparse_navigation":
         settings = {"episode_steps": 15, "episodes": 2}
@@ -74,8 +75,8 @@ def test_truth_is_never_ruled_out(name):
 
     found = np.asarray(log_probs(tasks, obs, action, reward))
     assert found.shape == (num, env.spec.task_steps + 1)
-    assert np.all(found > found[:, :1] - 12)  # a share of the prior, even on the unluckiest rim
-    if name != "bandit":  # whose arms may fall unluckily
+    assert np.all(found > found[:, :1] - 12)  # at least exp(-12) of its prior, even on a rim
+    if name != "bandit":  # its rewards may mislead by chance
         assert found[:, -1].mean() >= found[:, 0].mean()
 
 
@@ -100,7 +101,7 @@ def test_step_by_step_equals_whole_trajectories(name):
 
 @pytest.mark.parametrize("jump", [False, True])
 def test_numpad_equals_brute_force(jump):
-    """Replays every sequence in Python; those that explain lights and rewards remain."""
+    """Replays every sequence in Python; those consistent with lights and rewards remain."""
     env = taskbelief.make("numpad", length=2, train_tasks=10, horizon=40, jump=jump)
     exact = posterior.make(env)
     sequences = np.asarray(env.hypotheses(0)[0].sequence)
@@ -157,7 +158,7 @@ def test_draws_of_hypotheses_are_as_frequent_as_probable(num):
     assert len(found) == num
     assert not found[1::2].any()
     if num > 2:
-        expected = np.float64(masses[::2])  # chisquare wants its sums equal to 1e-8
+        expected = np.float64(masses[::2])  # chisquare requires sums equal to 1e-8
         assert stats.chisquare(found[::2], expected / expected.sum() * len(keys)).pvalue > 1e-3
 
 
@@ -179,12 +180,12 @@ def test_noisy_target_equals_a_product_of_coins():
 
 @pytest.mark.parametrize("name", ["semicircle", "sparse_navigation"])
 def test_no_mass_where_a_search_has_found_nothing(name):
-    """Hypotheses well inside the swept region are excluded, those well outside keep their odds."""
+    """Hypotheses well inside the swept region are excluded; those well outside keep their odds."""
     env = taskbelief.make(name)
     exact = posterior.make(env, num=400)
     angle = (np.arange(400) + 0.5) / 400 * np.pi
     target = np.stack([np.cos(angle), np.sin(angle)], -1)
-    # straight from the origin towards pi / 4 and there onto the arc, unpaid
+    # straight from the origin to the arc at pi / 4 and beyond, without reward
     belief, position = exact.init(), np.zeros(2)
     swept = []
     for _ in range(12):
@@ -250,7 +251,7 @@ def test_simulation_based_calibration(name):
     if name == "bandit":
         wins, losses = np.asarray(belief.wins), np.asarray(belief.losses)
         ranks = stats.beta(1 + wins, 1 + losses).cdf(tasks.probabilities)
-        ranks = ranks[np.arange(num), rng.integers(env.arms, size=num)]  # an arm of each task
+        ranks = ranks[np.arange(num), rng.integers(env.arms, size=num)]  # a random arm of each task
     else:
         mass = np.exp(np.asarray(belief.log_probs, np.float64))
         mass /= mass.sum(-1, keepdims=True)
@@ -296,7 +297,7 @@ def uneven(num):
 
 
 def line(name, num):
-    """`num` labels along all of W, and their spacing."""
+    """Returns `num` labels, evenly spaced along all of W, and their spacing."""
     if name == "cheetah_velocity":
         return 0.5 + 2.5 * (np.arange(num)[:, None] + 0.5) / num, 2.5 / num
     angle = (np.arange(num) + 0.5) / num * np.pi
@@ -310,7 +311,7 @@ def test_densities_integrate_to_one(name):
     h, spacing = line(name, 320)
     density = np.exp(jax.vmap(exact.log_prob_label, (None, 0))(weights(uneven(40)), h))
     np.testing.assert_allclose(density.sum() * spacing, 1.0, rtol=2e-3)
-    # in each cell its own mass
+    # the integral over each cell is its mass
     cells = density.reshape(40, 8)[:, 1:-1].mean(1) * 8 * spacing
     np.testing.assert_allclose(cells, uneven(40), rtol=2e-3)
 
@@ -344,7 +345,7 @@ def test_mean_mode_and_draws_of_a_grid(name):
 
 
 def test_what_a_belief_over_sequences_says():
-    """Twelve sequences of two pads out of four: masses and marginals by counting."""
+    """Compares masses and marginals of twelve sequences, of two pads out of four, with counts."""
     env = taskbelief.make("numpad", size=2, length=2, train_tasks=4)
     exact = posterior.make(env)
     masses = uneven(12)
@@ -358,7 +359,7 @@ def test_what_a_belief_over_sequences_says():
     assert exact.log_prob_label(belief, jnp.array([1, 1])) == -np.inf  # no such sequence
     np.testing.assert_array_equal(exact.mode(belief).sequence, sequences[-1])
     obs = jnp.zeros(env.spec.obs_dim).at[:2].set(jnp.array([0.25, -0.5]))
-    found = exact.statistics(belief, obs)  # of the first pad: no light is on
+    found = exact.statistics(belief, obs)  # about the first pad: no light is on
     centres = np.array([[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]])
     likely = np.argmax(marginals[0])
     expected = [*marginals[0], *(marginals[0] @ centres - obs[:2])]
@@ -367,7 +368,7 @@ def test_what_a_belief_over_sequences_says():
 
 
 def test_statistics_of_a_belief_over_places():
-    """Mean, deviation and most probable goal, seen from the agent, and the masses of 16 parts."""
+    """Mean, deviation and most probable goal, relative to the agent, and the masses of 16 parts."""
     env = taskbelief.make("sparse_navigation")
     exact = posterior.make(env, num=32)
     masses = np.zeros(32)
@@ -395,7 +396,8 @@ def test_of_equally_probable_goals_statistics_name_the_nearest():
         obs = 0.9 * h[near]
         found = exact.statistics(belief, jnp.asarray(obs, jnp.float32))
         np.testing.assert_allclose(found[4:6], (h[near] - obs) / scale, atol=1e-4)
-    # the corners of a square of pads: one more probable is farther, two others are as probable
+    # four pads at the corners of a square: of two tied ones the nearer is read, but a more probable
+    # one even if it is farther
     env = taskbelief.make("numpad", size=2, length=2, train_tasks=4)
     exact = posterior.make(env)
     first = np.asarray(exact.labels)[:, 0]
@@ -409,7 +411,7 @@ def test_of_equally_probable_goals_statistics_name_the_nearest():
 
 
 def test_the_first_observation_counts():
-    """Its cue says that the first of two pads is the last of four: three sequences are left."""
+    """Its cue shows that the first of two pads is the last of four: three sequences remain."""
     env = taskbelief.make("numpad", size=2, length=2, train_tasks=4, cues="first")
     exact = posterior.make(env)
     obs = jnp.zeros(env.spec.obs_dim).at[-8 + 3].set(1.0)
@@ -480,7 +482,7 @@ def test_updates_refuse_other_shapes(given, said):
 
 
 def test_updates_take_the_arm_that_was_played():
-    """See `types.Discrete.legal`: an environment plays the nearest that there is."""
+    """An environment plays the nearest arm that exists (see `types.Discrete.legal`)."""
     exact = posterior.make(taskbelief.make("bandit", arms=3))
     wins = [exact.update(exact.init(), [1.0], arm, 1.0, [1.0]).wins.tolist() for arm in (-4, 1, 7)]
     assert wins == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
@@ -496,7 +498,7 @@ def test_every_member_says_what_it_takes_and_gives():
 
 
 def test_probabilities_of_arms_are_of_the_vectors_that_stand_for_all():
-    """Of two arms, after two wins of the first and a loss of the second: p1^2 (1 - p2)."""
+    """After two wins of the first of two arms and a loss of the second: p1^2 (1 - p2)."""
     exact = posterior.make(taskbelief.make("bandit", arms=2), num=500)
     belief = exact.init()
     np.testing.assert_allclose(exact.probabilities(belief), np.full(500, 1 / 500), rtol=1e-5)
@@ -506,7 +508,7 @@ def test_probabilities_of_arms_are_of_the_vectors_that_stand_for_all():
     weights = p[:, 0] ** 2 * (1 - p[:, 1])
     np.testing.assert_allclose(exact.probabilities(belief), weights / weights.sum(), rtol=1e-4)
     np.testing.assert_array_equal(exact.tasks.probabilities, exact.labels)
-    # and so about the mean in closed form
+    # their mean is close to the mean in closed form
     np.testing.assert_allclose(exact.probabilities(belief) @ p, [3 / 4, 1 / 3], atol=0.05)
 
 

@@ -8,7 +8,7 @@ from tests import probes
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
-# what an agent does with its history is no part of the first three
+# for the first three tests, whose agent has no memory
 LEARNERS = pytest.mark.parametrize(
     ("learner", "value"), [("svg0", "q"), ("ppo", "value")], ids=["svg0", "ppo"]
 )
@@ -21,7 +21,7 @@ MEMORIES = pytest.mark.parametrize(
 
 @LEARNERS
 def test_value(learner, value):
-    # ppo is slow here: the reach of a value is in deviations of the returns, and these are alike
+    # ppo is slow here: it clips values in deviations of the returns, and all returns are equal
     _, metrics = probes.learn(probes.Value(), "toy", learner, 150)
     np.testing.assert_allclose(metrics[value], 1.0, atol=0.05)
 
@@ -46,6 +46,6 @@ def test_memory(agent, learner, iterations):
 
 @MEMORIES
 def test_task_reset(agent, learner, iterations):
-    """Without what the first episode told, the best is 1 - 0.49."""
+    """Without memory of the first episode, the best reward is 1 - 0.49."""
     trajectory, _ = probes.learn(probes.TaskReset(), agent, learner, iterations + 30)
     assert jnp.min(trajectory.reward[2]) > 0.85

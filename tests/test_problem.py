@@ -42,7 +42,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Steps:
-    """Rewards steps towards a hidden place on a line: the six necessary methods."""
+    """Rewards nearness to a hidden place on a line; it has only the six necessary methods."""
 
     horizon: int = 6
     low: float = 0.0
@@ -169,8 +169,8 @@ def test_components_declare_their_needs(kind):
 
 
 def test_what_is_privileged_is_the_task_and_its_goal():
-    """By hand, for a bandit of two arms that pay 0.5 and 0.75: probabilities in deviations of
-    U(0, 1), then the best arm, one-hot; alone and in batches."""
+    """By hand, for a bandit with two arms of probabilities 0.5 and 0.75: the probabilities, in
+    deviations of U(0, 1), then the best arm, one-hot; single and in batches."""
     env = taskbelief.make("bandit", arms=2)
     size, read = problem.make(env, "task_index").privileged()
     task = env.of_probabilities(jnp.array([0.5, 0.75]))
@@ -180,13 +180,13 @@ def test_what_is_privileged_is_the_task_and_its_goal():
     tasks = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (5, 3, 2)), task)
     found = read(jnp.ones((5, 3, 1)), tasks)
     np.testing.assert_allclose(found, np.broadcast_to(wanted, (5, 3, 4)), rtol=1e-6)
-    alike = taskbelief.make("sparse_navigation")  # goal and task are of one family: said once
+    alike = taskbelief.make("sparse_navigation")  # goal and task have one family: given once
     assert problem.make(alike).privileged().size == 2
 
 
 def test_what_is_privileged_is_seen_from_where_the_agent_is():
-    """Between two pads of numpad, with the first lit: the next is half a spacing to the right.
-    What an oracle is told at the end of its observations changes nothing."""
+    """With one pad of numpad lit, the goal is the next pad, at (0.5, 0.25) relative to the agent.
+    A label at the end of an oracle's observations changes nothing."""
     env = taskbelief.make("numpad")
     task = env.task_set("train", 1)._replace(sequence=jnp.array([4, 5, 2, 1]))
     state = env.reset(jax.random.key(0), task)[1]._replace(

@@ -24,7 +24,7 @@ def run(word):
 
 
 def test_there_is_a_test_for_each_block():
-    assert len(BLOCKS) == 8  # one of them: test_wheel.py
+    assert len(BLOCKS) == 8  # test_wheel.py tests one of them
 
 
 def test_an_environment():
@@ -44,7 +44,7 @@ def test_an_environment():
 
 
 def test_the_exact_posterior():
-    """Beta distributions, counted and evaluated by SciPy; a hundred pulls tell much."""
+    """Compares with Beta distributions of SciPy; a hundred pulls are informative."""
     shown = run("posterior.make(env)")
     belief, probabilities = shown["belief"], np.asarray(shown["task"].probabilities)
     wins, losses = np.asarray(belief.wins), np.asarray(belief.losses)
@@ -94,7 +94,7 @@ def test_gymnasium():
     assert several.num_envs == 64
     assert shown["obs"].shape == several.observation_space.shape
     assert shown["reward"].shape == (64,)
-    assert set(np.unique(shown["reward"])) == {0.0, 1.0}  # of 64 arms some win and some do not
+    assert set(np.unique(shown["reward"])) == {0.0, 1.0}  # some of the 64 arms win and some do not
     assert not shown["terminated"].any() and not shown["truncated"].any()
 
 
@@ -110,7 +110,7 @@ def test_runs_can_be_started(flags):
 
 
 def test_a_score():
-    """Who stays with what pays pulls each arm 1 / (1 - p) times in a row."""
+    """A policy that repeats a rewarded arm pulls each arm 1 / (1 - p) times in a row on average."""
     shown = run("taskbelief.score(")
     card = shown["card"]
     p = np.asarray(shown["taskbelief"].make("bandit", arms=5).task_set("holdout").probabilities)

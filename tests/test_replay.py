@@ -12,7 +12,7 @@ STEPS = 4
 
 
 def rows(ids) -> Trajectory:
-    """Meta-episodes whose every entry is their id."""
+    """Returns meta-episodes in which every entry is their id."""
     ids = jnp.asarray(ids, jnp.float32)
     fill = lambda steps: jnp.broadcast_to(ids, (steps, len(ids)))  # noqa: E731
     one, more = fill(STEPS), fill(STEPS + 1)
@@ -47,7 +47,7 @@ def test_capacity_must_be_a_multiple_of_what_is_added():
 
 
 def draws(ids, num):
-    """(rows drawn, rings of two that they are of) from rings filled with `ids`, two at a time."""
+    """Fills two rings with `ids`, two at a time; returns (buffer, ids of `num` sampled rows)."""
     buffer = replay.init(8, jax.eval_shape(lambda: rows([0, 0])), rings=2)
     for pair in np.reshape(ids, (-1, 2)):
         buffer = replay.add(buffer, rows(pair))
@@ -56,20 +56,20 @@ def draws(ids, num):
 
 def test_rings_share_what_comes_in_and_what_goes_out():
     buffer, drawn = draws([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 400)
-    # of each pair the first into ring 0; the fifth pair over the first
+    # the first id of each pair is in ring 0; the fifth pair overwrites the first
     np.testing.assert_array_equal(buffer.rows.reward[:, :, 0], [[9, 3, 5, 7], [10, 4, 6, 8]])
     assert int(buffer.size) == 4
     halves = drawn[:200], drawn[200:]
     for half, ids in zip(halves, ([3, 5, 7, 9], [4, 6, 8, 10]), strict=True):
         found, counts = np.unique(half, return_counts=True)
         assert found.tolist() == ids
-        # each of 200 is one of four with equal chance, here to four deviations
+        # each of 200 draws is one of four with equal probability; within four deviations
         np.testing.assert_array_less(np.abs(counts - 50), 4 * np.sqrt(200 * 3 / 16))
 
 
 def test_rings_are_sampled_independently():
     _, drawn = draws([1, 2, 3, 4, 5, 6, 7, 8], 400)
-    same = np.sum(drawn[:200] + 1 == drawn[200:])  # the same place of both, in one of four cases
+    same = np.sum(drawn[:200] + 1 == drawn[200:])  # the same place in both: one case in four
     assert abs(same - 50) < 4 * np.sqrt(200 * 3 / 16)
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("unoptimised")
 
 @dataclass(frozen=True)
 class Edge(SparseNavigation):
-    """Sparse navigation on a floor with an edge."""
+    """Sparse navigation that terminates beyond x = 1.2."""
 
     @property
     def spec(self):
@@ -33,7 +33,7 @@ class Edge(SparseNavigation):
 
 def test_a_dense_reward_is_for_learning_alone():
     """Agents observe the sparse reward, and scores count it; actor and critic learn from the
-    dense."""
+    dense reward."""
     env = taskbelief.make("sparse_navigation", episode_steps=4, episodes=2)
     tasks = env.task_set("train", 3)
 
@@ -47,7 +47,7 @@ def test_a_dense_reward_is_for_learning_alone():
     np.testing.assert_array_equal(plain.learning_reward, plain.reward)
     np.testing.assert_array_equal(played.reward, plain.reward)
     np.testing.assert_array_equal(played.inputs.prev_reward, plain.inputs.prev_reward)
-    before_reset = np.asarray(played.inputs.obs[1:4])  # the fifth is where the next one starts
+    before_reset = np.asarray(played.inputs.obs[1:4])  # the fifth is the start of the next episode
     gap = np.linalg.norm(before_reset - np.asarray(tasks.goal), axis=-1)
     np.testing.assert_allclose(played.learning_reward[:3], -gap, rtol=1e-5)
     oracle = rollout.collect(
@@ -59,10 +59,10 @@ def test_a_dense_reward_is_for_learning_alone():
 
 
 def test_an_episode_that_ends_early_starts_anew():
-    """Each meta-episode by its own clock: one that terminates is reset, its neighbour goes on."""
+    """Each meta-episode has its own clock: one that terminates is reset, the other continues."""
     env = Edge(episode_steps=5, episodes=2, step_size=0.5)
     tasks = env.task_set("train", 2)
-    speed = jnp.array([[1.0, 0.0], [0.1, 0.0]])  # past the edge after 3 steps; never
+    speed = jnp.array([[1.0, 0.0], [0.1, 0.0]])  # beyond 1.2 after 3 steps; never
 
     played = rollout.collect(
         env,
@@ -72,7 +72,7 @@ def test_an_episode_that_ends_early_starts_anew():
         (),
     )
     starts = np.asarray(played.inputs.episode_start)
-    # nothing starts at the old clock's 5: three steps, three more, three more, and one
+    # no episode starts at step 5, because the clock restarts: three steps, three, three, and one
     assert np.flatnonzero(starts[:, 0]).tolist() == [0, 3, 6, 9]
     assert np.flatnonzero(starts[:, 1]).tolist() == [0, 5]
     np.testing.assert_array_equal(played.inputs.obs[[0, 3, 6, 9], 0], 0.0)
@@ -85,7 +85,7 @@ def test_an_episode_that_ends_early_starts_anew():
 
 
 def act(carry, inputs, key):
-    """By its key, for tasks of `World` (or of others with as many of them)."""
+    """Returns the marks of its key as actions, for tasks of `World`."""
     size = inputs.obs.shape[1]
     said = jnp.append(toys.marks(key), 0.0)
     return carry, jnp.broadcast_to(said, (size, 5)), inputs.obs[0, :, 1]
@@ -98,10 +98,10 @@ def played_in(world, teach=None, num=3, **more):
 
 @pytest.mark.parametrize("ends_after", [0, 3])
 def test_no_key_is_used_twice(ends_after):
-    """Nor is a used key split: environment, agent and teacher have independent noise."""
+    """No used key is split either: environment, agent and teacher have independent noise."""
     world = toys.World(episode_steps=5, episodes=2, ends_after=ends_after)
     played = played_in(world, toys.teacher())
-    acted = played.action[:, 0, :4]  # those side by side share the agent's
+    acted = played.action[:, 0, :4]  # parallel meta-episodes share the agent's key
     used = [played.inputs.obs[..., 2:], acted, played.label.h]
     keys = toys.keys_of(np.concatenate([np.asarray(part).reshape(-1, 4) for part in used]))
     assert len(keys) == 11 * 3 + 10 + 10 * 3
@@ -115,8 +115,8 @@ def test_what_is_recorded_is_what_happened():
     world = toys.World(episode_steps=4, episodes=2)
     played = played_in(world)
     task, clock = np.moveaxis(np.asarray(played.inputs.obs[..., :2]), -1, 0)
-    np.testing.assert_array_equal(task, np.broadcast_to(toys.TRAIN[:3], (9, 3)))  # to the end
-    # the second episode starts from a reset; after its last step nothing does
+    np.testing.assert_array_equal(task, np.broadcast_to(toys.TRAIN[:3], (9, 3)))  # never changes
+    # the second episode starts with a reset; none follows its last step
     np.testing.assert_array_equal(clock, np.r_[:4, :5][:, None] + 0.0 * task)
     np.testing.assert_array_equal(played.log_prob, clock[:-1])
     reward = 1000.0 * toys.TRAIN[:3] + np.r_[1:5, 1:5][:, None]
@@ -152,7 +152,7 @@ def test_a_teacher_sees_what_the_agent_sees_and_no_more_history():
     np.testing.assert_array_equal(state.steps, moments.obs[..., 1])
     np.testing.assert_array_equal(task.number, moments.obs[..., 0])
     np.testing.assert_array_equal(count, np.arange(6.0)[:, None] + np.zeros(3))
-    # on step t it has observed the step t - 1, with what that came to before any reset
+    # at step t it has observed step t - 1, with the observation before any reset
     np.testing.assert_array_equal(obs[1:], moments.obs[:-1])
     np.testing.assert_array_equal(action[1:], played.action[:-1])
     np.testing.assert_array_equal(reward[1:], played.reward[:-1])
@@ -175,7 +175,7 @@ def test_the_memory_of_the_posteriors_teacher_is_the_filters():
     found = played.label.h.log_probs
     np.testing.assert_allclose(found, along.log_probs[:-1], atol=1e-4)
     moved = np.abs(np.exp(found[1:]) - np.exp(found[:-1])).sum(-1)
-    assert moved.max() > 0.1  # there was something to be late for
+    assert moved.max() > 0.1  # a delay of one step would be detected
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_memory_is_zeroed_by_a_new_task_and_by_nothing_else(name, settings):
     obs = jax.random.uniform(jax.random.key(1), (1, 1, env.spec.obs_dim))
     seen = wiring.moment(env, obs[0, 0])
     zero = agent.initial_carry(1)
-    # nothing an exact belief would hold is a number plus a half, but it would keep it
+    # a non-zero carry, which an exact belief cannot have but would keep
     held = jax.tree.map(
         lambda leaf: leaf + 0.5 * jnp.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape), zero
     )
@@ -214,7 +214,7 @@ def test_a_scripted_policy_observes_each_step_and_draws_for_itself():
     world = toys.World(episode_steps=3)
     policy = rollout.Scripted(
         lambda obs: jnp.zeros(()),
-        # the count of steps observed, the task, and a draw
+        # the count of observed steps, the task, the clock, and part of the key
         lambda carry, key, state, task: jnp.stack(
             [carry, task.number, state.steps * 1.0, *toys.marks(key)[:2]]
         ),

@@ -1,4 +1,4 @@
-"""`taskbelief.score`: policies of every kind, on tasks whose returns can be worked by hand."""
+"""Tests of `taskbelief.score`: policies of every kind, on tasks with returns known by hand."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,12 +19,12 @@ from tests.test_problem import Place
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
 BANDIT: Any = taskbelief.make("bandit", arms=3, horizon=8)
-NUM = 40  # always as many tasks: what is compiled is shared
-PAYING = np.tile([0, 1, 2, 2, 0], 8)  # only one arm pays, and it does always
+NUM = 40  # the same number of tasks everywhere, to share compiled programs
+PAYING = np.tile([0, 1, 2, 2, 0], 8)  # the only arm with rewards; each pull has one
 SURE = BANDIT.task_set("train", NUM)._replace(
     probabilities=jnp.asarray(np.eye(3)[PAYING], jnp.float32)
 )
-EARNED = 8 - PAYING  # of who stays with an arm that pays, and else takes the next
+EARNED = 8 - PAYING  # by a policy that repeats a rewarded arm and otherwise takes the next
 
 
 # ---- names ------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def test_tasks_are_those_that_were_asked_for():
     np.testing.assert_array_equal(cards["train"].returns, 4000 * toys.TRAIN + 10)
     assert len(cards["all"].returns) == 1000
     drawn = (cards["all"].returns - 10) / 4000
-    assert set(drawn) == set(toys.TRAIN)  # where p(w) draws from
+    assert set(drawn) == set(toys.TRAIN)  # the support of p(w)
     assert stats.chisquare(np.bincount(drawn.astype(int))).pvalue > 1e-3
     few = taskbelief.score("random", toys.World(), num=3)
     np.testing.assert_array_equal(few.returns, cards["holdout"].returns[:3])
@@ -74,14 +74,14 @@ def test_another_seed_is_other_chance_on_the_same_tasks():
 
 
 def next_if_unpaid(obs):
-    """By the observation alone: [constant, previous arm, previous reward, start]."""
+    """Acts on the observation alone: [constant, previous arm, previous reward, start]."""
     arm, paid, begun = obs[:, 1:4].argmax(-1), obs[:, 4], obs[:, 5]
     assert isinstance(obs, np.ndarray) and obs.shape[1:] == (6,)
     return np.where((paid > 0.5) | (begun > 0.5), arm, (arm + 1) % 3)
 
 
 def remembering(np):
-    """The same by its memory: the arm that it pulled, which an observation need not tell."""
+    """Returns the same policy with a memory of the last arm, in place of the observed one."""
 
     def step(arm, obs, key):
         stay = (obs[:, -2] > 0.5) | (obs[:, -1] > 0.5)
@@ -92,7 +92,7 @@ def remembering(np):
 
 
 class Model:
-    """With the interface of Stable-Baselines3's models."""
+    """The same policy with the interface of Stable-Baselines3's models."""
 
     def __init__(self):
         self.begun = []
@@ -121,7 +121,7 @@ def test_policies_of_every_kind_earn_what_they_do(policy, compiled, batch):
     found = taskbelief.score(policy, BANDIT, SURE, compiled=compiled, batch=batch)
     np.testing.assert_array_equal(found.returns, EARNED)
     assert found.standing["expert"] == 1.0 and found.reference_returns["expert"] == 8.0
-    lost = (np.arange(8)[:, None] < 8 - EARNED).mean(axis=1)  # the first pulls of each task
+    lost = (np.arange(8)[:, None] < 8 - EARNED).mean(axis=1)  # tasks without reward yet
     np.testing.assert_allclose(found.regret, np.cumsum(lost), rtol=1e-6)
 
 
@@ -144,13 +144,13 @@ def test_a_model_keeps_its_memory_over_the_episodes_of_a_task():
     taskbelief.score(Counts(), toys.World(episode_steps=3, episodes=2), num=4)
     assert [state[0] for _, state, _ in seen] == list(range(6))
     assert [bool(np.all(begun)) for *_, begun in seen] == [True] + [False] * 5
-    # the observation says that an episode has begun
+    # the last entry of the observation marks the start of an episode
     assert [obs[0, -1] for obs, *_ in seen] == [1, 0, 0, 1, 0, 0]
 
 
 def test_what_is_seen_at_each_step():
-    """Observation, action and reward before, and whether an episode has begun; at the beginning of
-    a task there is no action, and none of another task's."""
+    """The vector contains the observation, the previous action and reward, and whether an episode
+    starts; at the start of a task, previous action and reward are zeros."""
     env = toys.World(episode_steps=3, episodes=2)
     seen = []
 
@@ -177,7 +177,7 @@ def test_before_the_first_pull_no_arm_was_pulled():
 
     taskbelief.score(act, BANDIT, SURE)
     np.testing.assert_array_equal(seen[0], np.tile([1, 0, 0, 0, 0, 1], (NUM, 1)))
-    np.testing.assert_array_equal(seen[1][0], [1, 1, 0, 0, 1, 0])  # the first task's arm pays
+    np.testing.assert_array_equal(seen[1][0], [1, 1, 0, 0, 1, 0])  # the first task rewards arm 0
 
 
 def test_without_history_there_is_the_observation_alone():
@@ -213,7 +213,7 @@ def test_continuous_actions_are_clipped():
 
 
 def believing(belief, action=0):
-    """Says the same always: `belief(num)`, for a batch of `num`."""
+    """Returns a policy of constant `action` and belief, `belief(num)` for a batch of `num`."""
 
     def step(carry, obs, key):
         return carry, jnp.full(len(obs), action, jnp.int32), belief(len(obs))
@@ -222,13 +222,13 @@ def believing(belief, action=0):
 
 
 def test_a_constant_belief_about_arms_against_closed_forms():
-    """Beta(2, 3) each, while nothing but the first arm is pulled."""
+    """The belief is Beta(2, 3) for each arm, and only the first arm is pulled."""
     tasks = SURE._replace(probabilities=jnp.tile(jnp.array([0.5, 0.1, 0.8]), (NUM, 1)))
     shape = jnp.full((NUM, 3), 2.0), jnp.full((NUM, 3), 3.0)
     found = taskbelief.score(believing(lambda num: shape), BANDIT, tasks)
     wanted = -stats.beta.logpdf([0.5, 0.1, 0.8], 2, 3).sum()
     np.testing.assert_allclose(found.label_nll, wanted, rtol=1e-5)
-    # KL(Beta(1, 1) || Beta(2, 3)) = -E[log pdf] = -log 12 + 1 + 2 for each arm, before anything
+    # KL(Beta(1, 1) || Beta(2, 3)) = -E[log pdf] = -log 12 + 1 + 2 for each arm, before any pull
     prior = 3 * (3 - np.log(12))
     error = 4 * np.sqrt(3 * 5 / (NUM * 8))  # of eight draws, whose variance is 5 for each arm
     np.testing.assert_allclose(found.kl[0].mean(), prior, atol=error)
@@ -245,7 +245,7 @@ CELLS = Place(jnp.asarray((np.arange(GRID) + 0.5) / GRID * 2 - 1, jnp.float32))
 
 @pytest.fixture(scope="module")
 def uniform():
-    """Believes in the prior, always, and moves to the right."""
+    """The score of a policy whose belief is always the prior and which moves to the right."""
     return taskbelief.score(believing(lambda num: jnp.full((num, GRID), 1 / GRID), 2), LINE, CELLS)
 
 
@@ -264,7 +264,7 @@ def test_masses_on_a_grid(uniform):
 
 
 def test_the_prior_is_calibrated_on_all_tasks(uniform):
-    """The central tenth of 20 cells holds two of them, and so on."""
+    """The central tenth of 20 cells contains two of them, and so on."""
     np.testing.assert_allclose(uniform.calibration.found, np.arange(1, 10) / 10, atol=1e-6)
     assert uniform.calibration.error < 1e-6
 
@@ -284,8 +284,8 @@ def test_normal_beliefs_about_numbers():
 
 
 def test_beliefs_about_categories():
-    """Of two places with three classes; the first is 1, 2, 0 and 1, and believed to be 0 with 0.75,
-    while nothing is said of the second."""
+    """Labels have two places with three classes. The first is 1, 2, 0 and 1, and the belief gives
+    0.75 to class 0; the belief about the second is uniform."""
 
     @dataclass(frozen=True)
     class Choices(toys.World):
@@ -326,13 +326,13 @@ def test_the_exact_posterior_is_its_own_belief():
 
     found = taskbelief.score((init, step), BANDIT, num=NUM)
     np.testing.assert_allclose(found.kl, 0.0, atol=1e-4)
-    # the same policy as the explorer, by other chance
+    # the same policy as the explorer, with other random numbers
     assert abs(found.mean_return - found.reference_returns["explorer"]) < 5 * 2 / np.sqrt(NUM)
     assert found.label_nll[-1].mean() < found.label_nll[0].mean()
 
 
 def test_calibration_of_an_agent_of_ours():
-    """Along what it plays: the toy agent says how much of its belief lies below the clock."""
+    """Along the meta-episodes that it plays; the toy agent returns the mass below the clock."""
     agent = toys.agent()._replace(
         belief_mean=lambda params, features: features.belief,
         belief_cdf=lambda params, features, label: label.h / 4,  # 0, 1/4, 1/2 and 3/4

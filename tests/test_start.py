@@ -1,4 +1,4 @@
-"""Test of the benchmark of starts: it runs and records its flags."""
+"""Test of the benchmark of start-up times: it runs and records its flags."""
 
 import json
 

@@ -17,7 +17,7 @@ ENVS = [NUMPAD, SEMICIRCLE, BANDIT]
 
 
 def said(env, kind, task, key=7, expert=None, made=wiring.teacher):
-    """(family, label at the first moment, observation, state)."""
+    """Returns (family, label at the first step, observation, state)."""
     found = made(env, kind, *([expert] if expert else []))
     family, teach = found if isinstance(found, tuple) and len(found) == 2 else (None, found)
     obs, state = env.reset(jax.random.key(3), task)
@@ -69,7 +69,7 @@ def test_an_embedding_is_the_experts_vector_for_the_task():
 
 
 def test_goals_of_the_posterior_are_draws_from_it():
-    """With the posterior's frequencies, whatever the task being played is."""
+    """Goals have the posterior's frequencies, whatever task is played."""
     teach = wiring.teacher(NUMPAD, "posterior_goal")[1]
     tasks, prior = NUMPAD.hypotheses(1000)
     log_probs = jax.nn.log_softmax(prior + 2 * jax.random.normal(jax.random.key(1), prior.shape))
@@ -88,19 +88,19 @@ def test_goals_of_the_posterior_are_draws_from_it():
         np.abs(found - wanted), 4 * np.sqrt(wanted * (1 - wanted) / len(keys)) + 1e-9
     )
     np.testing.assert_array_equal(after.log_probs, log_probs)  # nothing was observed
-    # beliefs that are evaluated are held against the truth
+    # evaluation compares beliefs with the true goal
     h = said(NUMPAD, "posterior_goal", played, made=wiring.examiner)[1]
     first = NUMPAD.reset(jax.random.key(3), played)[0]
     np.testing.assert_array_equal(h, NUMPAD.goal(first, played))
 
 
 def test_a_trained_oracle_is_asked_what_it_would_do_had_it_been_at_the_wheel():
-    """Its own memory goes along the history, and it sees the label that it was trained with."""
+    """Its own memory follows the history, and it observes the label that it was trained with."""
     env = taskbelief.make("semicircle", horizon=4)
     kind = "description"
 
     def act(carry, inputs):
-        # the count of steps, and the last number that it sees: the label as networks read it
+        # the count of steps, and the last entry that it observes: the label as networks read it
         return carry + 1.0, jnp.stack([carry[:, 0], inputs.obs[0, :, -1]], axis=-1), ()
 
     expert = wiring.Oracle(jnp.zeros((1, 1)), act, kind)
@@ -118,7 +118,7 @@ def test_a_trained_oracle_is_asked_what_it_would_do_had_it_been_at_the_wheel():
 
 @pytest.mark.parametrize("kind", ["description", "expert_goal", "posterior_goal"])
 def test_a_revealed_task_is_the_end_of_what_is_observed(kind):
-    """The standardised label of the task in play; the posterior's is never told."""
+    """It is the standardised label of the true task, not of one drawn from the posterior."""
     told, plain = wiring.revealed(SEMICIRCLE, kind), SEMICIRCLE
     task = one_of(plain)
     obs, state = told.reset(jax.random.key(0), task)
@@ -126,7 +126,7 @@ def test_a_revealed_task_is_the_end_of_what_is_observed(kind):
     assert obs.shape == (told.spec.obs_dim,)
     key = jax.random.split(jax.random.key(0))[0]
     np.testing.assert_array_equal(obs[:size], plain.reset(key, task)[0])
-    # another task shows in the end alone, and after a step, too
+    # another task changes only the end; also after a step, the end differs
     other = told.reset(jax.random.key(0), one_of(plain, 12))[0]
     np.testing.assert_array_equal(other[:size], obs[:size])
     assert not np.allclose(other[size:], obs[size:])

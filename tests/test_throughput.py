@@ -1,4 +1,4 @@
-"""Tests of the benchmark of whole agents: its counts, and that it runs."""
+"""Tests of the throughput benchmark: its operation counts, and that it runs."""
 
 import json
 

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.usefixtures("unoptimised")
 
 
 def test_a_trained_oracle_advises_what_it_would_do_itself():
-    """It sees the label in its own environment; asked beside another agent's, it is shown it."""
+    """It observes the label in its own environment; as an expert for another agent, whose
+    observations lack the label, it receives the label too."""
     posed = problem.make(taskbelief.make("semicircle", **SMALL["semicircle"]), "expert_goal")
     agent = oracle.make(posed, oracle.Config(hidden=8, encoder=8))
     learner = svg0.make(posed, agent, svg0.Config(actor_hidden=8, critic_hidden=8))
@@ -55,8 +56,8 @@ def test_only_an_oracle_is_an_expert():
 
 
 def test_how_long_training_is():
-    """By hand: meta-episodes of 8 steps, 4 in an iteration; 100 steps are 2 iterations' warm-up
-    and 36 steps more, of which an iteration takes 32."""
+    """By hand: an iteration has 4 meta-episodes of 8 steps, so 32 steps; 100 steps are a warm-up of
+    2 iterations, 64 steps, and 36 more."""
     posed = problem.make(taskbelief.make("bandit", arms=3, horizon=8))
     sizes = training.Config(envs=4, warmup=2, updates=3)
     assert trainer.length(posed, Needs(), sizes, 100) == trainer.Length(2, 64, 32, 6)

@@ -18,7 +18,7 @@ ENVS, UPDATES, BATCH, WARMUP = 4, 3, 16, 2
 
 @functools.cache
 def program(on_policy=False, **sizes):
-    """(seed) -> (the states before and after each of three iterations, the metrics of each)."""
+    """Returns (seed) -> (states before and after each of three iterations, metrics of each)."""
     settings = {
         "envs": ENVS, "updates": UPDATES, "batch": BATCH, "replay_rows": 12, "warmup": WARMUP,
     }  # fmt: skip
@@ -49,19 +49,19 @@ def trained(seed=0, **sizes):
 
 
 def kept(state):
-    """Of each row of the replay, [rows, ...]: the observations, actions and labels."""
+    """Returns observations, actions and labels of the replay's rows, [rows, ...] each."""
     rows = state.replay.rows
     merged = (rows.inputs.obs, rows.action, rows.label.h)
     return [np.asarray(leaf).reshape(-1, *leaf.shape[2:]) for leaf in merged]
 
 
 def names(observed):
-    """The keys of the resets that meta-episodes began with: one that was played once has one."""
+    """Returns the reset keys in first observations, each unique to a meta-episode."""
     return [tuple(row) for row in np.asarray(observed)[..., 2:].reshape(-1, 4)]
 
 
 def unlike(marked):
-    """Whether keys are pairwise different."""
+    """Returns whether keys are pairwise different."""
     each = np.asarray(marked).reshape(-1, 4)
     return len(np.unique(each, axis=0)) == len(each)
 
@@ -70,7 +70,7 @@ def test_only_tasks_of_the_training_set_are_played_and_all_of_them():
     states, _ = trained(envs=40, replay_rows=200)
     played = kept(states[-1])[0][:, 0, 0]
     assert set(played) == set(toys.TRAIN)
-    # each of 200 is one of six with equal chance, here to four deviations
+    # each of 200 is one of six with equal probability; within four deviations
     counts = np.unique(played, return_counts=True)[1]
     np.testing.assert_array_less(np.abs(counts - 200 / 6), 4 * np.sqrt(200 * 5 / 36))
 
@@ -78,15 +78,15 @@ def test_only_tasks_of_the_training_set_are_played_and_all_of_them():
 def test_the_replay_grows_and_then_holds_the_newest():
     states, _ = trained()
     assert [int(state.replay.size) for state in states] == [8, 12, 12, 12]
-    # rows are of three iterations: the warm-up's two are overwritten first. Versions of the
-    # parameters tell who played: the newest there were when the iteration began
+    # the replay holds three iterations; the two of the warm-up are overwritten first. Actions
+    # contain the version of the parameters, the newest at the start of the iteration
     versions = [np.sort(kept(state)[1][:, 0, 4]).tolist() for state in states]
-    # the first four of the last one have never been written
+    # four of these rows are still empty, zeros
     assert versions[0] == [0] * 12
     assert versions[1] == [0] * 12
     assert versions[2] == [0] * 8 + [3] * 4
     assert versions[3] == [0] * 4 + [3] * 4 + [6] * 4
-    # and nobody else's rows were touched
+    # the other rows are unchanged
     newest = [set(names(kept(state)[0][:, 0])) for state in states]
     assert len(newest[2] & newest[1]) == 8
     assert len(newest[3] & newest[2]) == 8
@@ -108,18 +108,18 @@ def test_iterations_and_updates_differ_in_keys_and_batches():
     assert unlike(diary.keys)
     batches = [tuple(names(first)) for first in diary.first]
     assert len(set(batches)) == 3 * UPDATES
-    # nor is a batch drawn with the key that its update goes on with
+    # a batch is not drawn with the key that its update receives
     for number, key in enumerate(toys.keys_of(diary.keys)):
         buffer = states[1 + number // UPDATES].replay
         same = replay.sample(buffer, key, BATCH).inputs.obs[0]
         assert tuple(names(same)) != batches[number]
-    # and no keys come twice in all that was played, by warm-up and iterations
+    # no key occurs twice in the meta-episodes of warm-up and iterations
     observed, acted, labelled = zip(*map(kept, states), strict=True)
     _, rows = np.unique(np.concatenate(observed)[:, 0, 2:], axis=0, return_index=True)
     rows = rows[np.concatenate(observed)[rows, 0, 1:].any(axis=-1)]  # without the empty ones
     made = [np.concatenate(observed)[rows][..., 2:], np.concatenate(labelled)[rows]]
     assert len(rows) == 4 * (WARMUP + 3)
-    # side by side meta-episodes share the key that they act by
+    # parallel meta-episodes share the agent's key
     acting = np.unique(np.concatenate(acted)[rows][..., :4].reshape(-1, 4), axis=0)
     assert len(acting) == (WARMUP + 3) * toys.World().spec.task_steps
     each = [leaf.reshape(-1, 4) for leaf in (*made, acting, diary.keys)]
@@ -137,7 +137,7 @@ def test_several_rings_are_all_learnt_from():
 
 
 def test_a_learners_own_replay_says_what_to_play():
-    """One whose tasks come in turn: four in each of two iterations to warm up and three more."""
+    """This one selects tasks in turn: four in each of two warm-up and three more iterations."""
     own = replay.WHOLE._replace(tasks=lambda buffer, num: (buffer.next + jnp.arange(num)) % 6)
     learner = toys.learner(BATCH, 3 * UPDATES)._replace(replay=own)
     config = training.Config(envs=4, updates=UPDATES, batch=BATCH, replay_rows=20, warmup=2)
@@ -164,7 +164,7 @@ def test_counters_and_metrics():
     assert [int(state.learner.params["version"]) for state in states] == [0, 3, 6, 9]
     # a mean over the updates: of versions 0, 1, 2, then 3, 4, 5, ...
     assert [float(found["version"]) for found in metrics] == [1, 4, 7]
-    # four steps of 1000 times the task, and 1 + 2 + 3 + 4, in the rows that came last
+    # four rewards of 1000 times the task, plus 1 + 2 + 3 + 4, in the newest rows
     newest = kept(states[-1])[1][:, 0, 4] == 6
     tasks = kept(states[-1])[0][newest, 0, 0]
     assert float(metrics[-1]["return"]) == pytest.approx(4000 * tasks.mean() + 10)
@@ -182,5 +182,5 @@ def test_on_policy_learners_get_what_was_just_played_once():
     np.testing.assert_allclose(
         [found["return"] for found in metrics], 4000 * tasks.mean(axis=1) + 10, rtol=1e-6
     )
-    # the whole meta-episode, with what came after its last step
+    # the whole meta-episode, with the observation after its last step
     np.testing.assert_array_equal(diary.last[..., :2], np.stack([tasks, 0 * tasks + 4], axis=-1))

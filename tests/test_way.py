@@ -59,6 +59,6 @@ def test_a_batch_passes_the_twelve_files_that_the_trainer_names():
     ],
 )
 def test_other_parts_take_the_same_way(env, agent, learner, differs):
-    """Each other component replaces one file by another."""
+    """Other components add their own files only."""
     other = files_of_a_step(env, agent, learner)
     assert other - files_of_a_step("bandit", "belief", "svg0") == differs

@@ -1,4 +1,4 @@
-"""The wheel, outside the checkout: the README's own environment, trained from Python."""
+"""Test of the wheel, outside the checkout: it trains on the README's example environment."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 HORIZON = 20
-# appended to the README's example: what the test looks at
+# appended to the README's example, to save what the test checks
 _KEEP = """
 import numpy as np
 import sys
@@ -24,7 +24,7 @@ print(taskbelief.__file__, "experiments" in sys.modules)
 
 
 def call(*command, cwd, **environment):
-    """What `command` prints, started without this process's import path."""
+    """Returns the output of `command`, which runs without this process's PYTHONPATH."""
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [str(part) for part in command],
@@ -40,8 +40,9 @@ def call(*command, cwd, **environment):
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """The Python of a new environment that has the wheel, and this environment's dependencies."""
-    pytest.importorskip("setuptools", minversion="77")  # pyproject.toml asks for it
+    """The Python of a new environment with the wheel and this environment's dependencies, and its
+    site-packages."""
+    pytest.importorskip("setuptools", minversion="77")  # pyproject.toml requires it
     place = tmp_path_factory.mktemp("wheel")
     source = place / "source"
     source.mkdir()
@@ -55,7 +56,7 @@ def installed(tmp_path_factory):
     python = place / "new" / "bin" / "python"
     where = "import sysconfig; print(sysconfig.get_path('purelib'))"
     site = Path(call(python, "-c", where, cwd=place).strip())
-    # the directory alone: an editable install in it is not followed
+    # adds the directory alone: .pth files in it, of editable installs, have no effect
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     install = ("-m", "pip", "--python", python, "install", "--no-index", "--no-deps", wheel)
     call(sys.executable, *install, cwd=place)
@@ -63,7 +64,7 @@ def installed(tmp_path_factory):
 
 
 def test_an_environment_of_ones_own(installed, tmp_path):
-    """The README's block, as it is, in a file of a user's own."""
+    """Runs the README's block unchanged, as a user's file."""
     python, site = installed
     readme = (ROOT / "README.md").read_text()
     (block,) = re.findall(r"```python\n((?:(?!```).)*taskbelief\.train\(.*?)```", readme, re.DOTALL)
@@ -75,7 +76,7 @@ def test_an_environment_of_ones_own(installed, tmp_path):
         error, posterior = shown["error"], shown["posterior"]
     assert error.shape == (HORIZON, 4, 1)
     np.testing.assert_allclose(posterior[0], 0.0, atol=1e-5)  # the prior's mean
-    # who knows nothing is off by half a unit on average; a belief that has learnt is not
+    # the mean error of a belief that stays at the prior is half a unit; a trained one has less
     assert float(np.mean(error)) < 0.3
     assert (tmp_path / "line.png").stat().st_size > 5000
     assert (tmp_path / "line-agent").is_dir()

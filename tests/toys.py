@@ -1,7 +1,8 @@
-"""A world in which everything that happens can be read off what was recorded.
+"""A toy environment, agent, teacher and learner whose trajectories record how they were generated.
 
-Observations, actions and labels hold the very keys that made them; a task is a number, and so
-is a version of the parameters. No network, so that most tests take milliseconds.
+Observations, actions and labels contain the random keys that they were generated with; a task is
+a number, and so is a version of the parameters. There are no networks, so that most tests take
+milliseconds.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ HOLDOUT = np.arange(100.0, 110.0)
 
 
 def marks(key) -> Array:
-    """A key as four numbers that float32 holds exactly, [4]; None: all -1."""
+    """Encodes a key as four numbers that float32 represents exactly, [4]; None: all -1."""
     if key is None:
         return -jnp.ones(4)
     data = jax.random.key_data(key)
@@ -38,7 +39,7 @@ def marks(key) -> Array:
 
 
 def keys_of(marked) -> Array:
-    """The keys behind [..., 4] marks, [N]."""
+    """Decodes marks, [..., 4], to keys, [N]."""
     halves = np.asarray(marked).reshape(-1, 4).astype(np.uint32)
     return jax.random.wrap_key_data(jnp.asarray(halves[:, :2] << 16 | halves[:, 2:]))
 
@@ -53,14 +54,14 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class World:
-    """Pays 1000 times the number of the task, and the steps since the reset."""
+    """Each reward is 1000 times the number of the task, plus the steps since the reset."""
 
     episode_steps: int = 4
     episodes: int = 1
     ends_after: int = 0
-    """steps after which an episode of an odd task ends of its own; 0: none does"""
+    """steps after which an episode of an odd task terminates; 0: none terminates"""
     help: bool = False
-    """something that only training may give"""
+    """help that exists in training only"""
 
     @property
     def spec(self) -> EnvSpec:
@@ -98,22 +99,22 @@ class World:
         return self._observe(key, after, task), after, reward, terminated
 
     def _observe(self, key, state, task):
-        """The task, the clock, and the key that this came by."""
+        """Returns the task, the steps since the reset, and the key of the reset or step."""
         return jnp.concatenate([jnp.stack([task.number, state.steps * 1.0]), marks(key)])
 
 
 def teacher() -> Teacher:
-    """Whose labels are the keys that it is given."""
+    """Returns a teacher whose labels are the keys that it receives."""
     return Teacher(lambda carry, key, inputs, state, task: (carry, marks(key)))
 
 
 def clock() -> Teacher:
-    """Whose label is the number of steps since the reset, [1]."""
+    """Returns a teacher whose label is the number of steps since the reset, [1]."""
     return Teacher(lambda carry, key, inputs, state, task: (carry, state.steps[None] * 1.0))
 
 
 def agent() -> Agent:
-    """Believes that the label is the clock that it sees; its carry counts the steps."""
+    """Returns an agent that predicts the clock in its observation; its carry counts the steps."""
 
     def unroll(params, carry, inputs, key):
         belief = inputs.obs[..., 1:2]
@@ -132,16 +133,16 @@ def agent() -> Agent:
 
 
 class Diary(NamedTuple):
-    """The state of a learner that writes down what it is given."""
+    """State of a learner that records its inputs."""
 
     params: Any  # {"agent", "version"}: the version is the number of updates
     first: Array  # [updates, B, 6]: the first observation of each meta-episode
-    last: Array  # [updates, B, 6]: and the last
+    last: Array  # [updates, B, 6]: the last observation of each
     keys: Array  # [updates, 4]
 
 
 def learner(batch: int, updates: int, on_policy: bool = False) -> Learner:
-    """Acts by telling its key and its version of the parameters."""
+    """Returns a learner whose actions contain its key and the version of its parameters."""
 
     def init(key):
         params = {"agent": {}, "version": jnp.zeros((), jnp.int32)}

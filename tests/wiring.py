@@ -1,7 +1,8 @@
 """Construction of the library's parts for tests: real agents at small sizes, labels, runs, and a
-toy agent whose features are its observations, so that a learner's sums can be worked by hand.
+toy agent whose features are its observations, so that losses can be computed by hand.
 
-Tests of behaviour call these functions: a change of how parts are joined is a change of this file.
+Tests of behaviour call these functions, so that a change in how parts are combined requires a
+change here.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ BATCH = 3
 
 
 def make_agent(name: str, posed: Problem, **settings) -> Agent:
-    """The agent `name` with networks of 8 units; of `settings`, those that it has."""
+    """Returns the agent `name` with networks of 8 units; ignores `settings` that it lacks."""
     module = registry.find("agents", name)
     sizes = {"hidden": 8, "encoder": 8, "hypotheses": 16, **settings}
     fields = {field.name for field in dataclasses.fields(module.Config)}
@@ -70,8 +71,8 @@ def small(
     wrap=lambda env: env,
     **settings,
 ):
-    """(env as the agent sees it, agent, learner, teach) with networks of 8 units; `env`: settings
-    of the environment; `wrap`: what becomes of it then."""
+    """Returns (environment as the agent observes it, agent, learner, teacher) with networks of 8
+    units. `env`: settings of the environment; `wrap`: a function to apply to it."""
     made = wrap(taskbelief.make(env_name, **SMALL[env_name] | (env or {})))
     posed = problem.make(made, label)
     agent = make_agent(agent_name, posed, core=core, **settings)
@@ -84,7 +85,7 @@ def small(
 
 
 def play(env, agent, learner, teach, seed=0):
-    """(params, a trajectory of BATCH training tasks)."""
+    """Returns (params, a trajectory on BATCH tasks drawn from p(w))."""
     init_key, task_key, play_key = jax.random.split(jax.random.key(seed), 3)
     params = learner.init(init_key).params
     tasks = jax.vmap(env.sample_task)(jax.random.split(task_key, BATCH))
@@ -102,34 +103,34 @@ def play(env, agent, learner, teach, seed=0):
 
 
 class Oracle(NamedTuple):
-    """A trained oracle, to learn from."""
+    """A trained oracle that provides labels."""
 
     initial_carry: Any  # of one meta-episode
     act: (
         Callable | None
     )  # (carry, inputs [1, 1, ...] that end with the label) -> (carry, action, _)
-    told: str  # the kind of label that it sees
+    told: str  # the kind of label that it observes
     table: Any = None  # [K, D]: its embeddings of the training tasks
 
 
 def teacher(env: Env, kind: str, oracle: Oracle | None = None) -> tuple[LabelSpec, Teacher]:
-    """The family of the labels of this kind, and who produces them while training."""
+    """Returns the family of labels of this kind, and the teacher that produces them in training."""
     label = problem.make(env, kind, oracle and _expert(env, oracle)).label
     return label.spec, label.teacher
 
 
 def examiner(env: Env, kind: str) -> Teacher:
-    """Whose labels a belief that learnt from `kind` is evaluated with."""
+    """Returns the teacher whose labels evaluate a belief that was trained on `kind`."""
     return problem.make(env, kind).label.examiner
 
 
 def revealed(env: Env, kind: str) -> Env:
-    """As an oracle sees it that is told labels of this kind."""
+    """Returns the environment as an oracle with labels of this kind observes it."""
     return problem.make(env, kind).revealed().env
 
 
 def dense(env: Env, teach: Teacher | None) -> Teacher:
-    """`teach`, or one who is silent, with the environment's dense reward."""
+    """Returns `teach`, or a teacher without labels, with the environment's dense reward."""
     silent = problem.make(env, dense=True).teacher(labels=False)
     assert silent is not None
     return silent if teach is None else teach._replace(reward=silent.reward)
@@ -147,7 +148,7 @@ def _expert(env: Env, oracle: Oracle) -> Expert:
 
 
 def moment(env: Env, obs, **fields) -> AgentInput:
-    """What an agent sees at one moment, unbatched: `obs`, and zeros where nothing is said."""
+    """Returns an agent's input at one step, unbatched: `obs`, `fields`, and zeros elsewhere."""
     seen = {
         "obs": obs,
         "prev_action": env.spec.action.none(1)[0],
@@ -163,20 +164,20 @@ def moment(env: Env, obs, **fields) -> AgentInput:
 
 
 def assemble(*flags: str) -> assembly.Assembly:
-    """The parts of the run with these flags."""
+    """Returns the parts of the run with these flags."""
     return assembly.assemble(command.parse(flags)[0])
 
 
 def seen(parts: assembly.Assembly) -> problem.Problem:
-    """What the agent of these parts trains on."""
+    """Returns the problem that the agent of these parts observes."""
     return parts.trainer.problem.seen(parts.trainer.agent.needs)
 
 
 def scores(
     parts, references: dict[str, References | None], returns, label_nll=None
 ) -> dict[str, float]:
-    """What is written for an evaluation that found these returns, one for each task, earned at
-    even pace, and the same with sampled actions; `label_nll` [T, K]."""
+    """Returns the metrics of an evaluation with these returns, [K]: a quarter of each in each
+    quarter of the meta-episode, and the same with sampled actions. `label_nll`: [T, K]."""
     returns = np.asarray(returns, float)
     found = Evaluation(returns, np.stack([returns / 4] * 4), label_nll, returns)
     return exam.scores(parts.trainer, parts.exam, references, (found, None))
@@ -194,8 +195,8 @@ def spec_of(action=Continuous(2), label=REAL, obs_dim=3, steps=4, episodes=1) ->
 
 
 def random_inputs(spec: EnvSpec, steps: int, batch: int = BATCH, seed: int = 0) -> AgentInput:
-    """Inputs of random numbers; meta-episodes of several episodes, the first input of each a
-    task start."""
+    """Returns random inputs of `batch` meta-episodes, [steps, batch, ...]; only the first input is
+    a task start, and an episode starts every `spec.episode_steps` steps."""
     rng = np.random.default_rng(seed)
     if isinstance(spec.action, Discrete):
         action = jnp.asarray(rng.integers(spec.action.num, size=(steps, batch)), jnp.int32)
@@ -213,9 +214,9 @@ def random_inputs(spec: EnvSpec, steps: int, batch: int = BATCH, seed: int = 0) 
 
 
 def batch_of(obs, action, log_prob, reward, terminated=None, h=0.0, dense=None) -> Trajectory:
-    """The trajectory of these numbers: obs [T + 1, B, D], the rest [T, B].
+    """Returns the trajectory with these entries: obs [T + 1, B, D], the others [T, B, ...].
 
-    Ends inside are terminations; the task ends with the last step.
+    Before the last step, episodes end by termination only; the task ends at the last step.
     """
     steps, batch = np.shape(reward)
     action = jnp.asarray(action)
@@ -256,8 +257,8 @@ def toy(
 ) -> Agent:
     """An agent of one parameter `weight` (which starts at 1), without memory.
 
-    Its features are functions of (weight, obs): by default the observations, with the critic's
-    an entry wider than the actor's.
+    Its features are functions of (weight, obs), by default the observations; the critic's have
+    one more entry than the actor's.
     """
 
     def unroll(params, carry, inputs, key):
@@ -283,7 +284,7 @@ class Number(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Nowhere:
-    """An environment of this spec in which nothing happens."""
+    """An environment with this spec whose observations and rewards are zeros."""
 
     declared: EnvSpec
 
@@ -308,8 +309,8 @@ class Nowhere:
 
 
 def posed(spec: EnvSpec, revealed: bool = False) -> Problem:
-    """The problem of agents and learners for environments like `spec`, labelled by the task; if
-    `revealed`, `spec` is as an oracle sees it."""
+    """Returns the problem of an environment with this `spec`, whose label is the task. `revealed`:
+    the observations of `spec` end with the label, as an oracle's do."""
     if revealed:
         told = heads.label_head(spec.task).embed_dim
         spec = dataclasses.replace(spec, obs_dim=spec.obs_dim - told)
@@ -321,7 +322,7 @@ def posed(spec: EnvSpec, revealed: bool = False) -> Problem:
 
 
 def first_inputs(spec: EnvSpec, obs) -> AgentInput:
-    """The inputs on seeing obs [N, D] first."""
+    """Returns the inputs at the first step of N tasks, with the observations obs [N, D]."""
     num = len(obs)
     return AgentInput(
         jnp.asarray(obs, jnp.float32)[None],
@@ -334,9 +335,9 @@ def first_inputs(spec: EnvSpec, obs) -> AgentInput:
 
 
 def policy(learner, params, spec: EnvSpec, obs) -> np.ndarray:
-    """Probabilities of discrete actions on seeing obs [N, D]: [N, num], by `act` alone.
+    """Returns the probabilities of discrete actions given obs [N, D], [N, num], from `act` alone.
 
-    Every action must turn up among 256 draws.
+    Requires that every action occurs among 256 draws.
     """
     inputs = first_inputs(spec, obs)
     carry = jnp.zeros((len(obs), 1))
