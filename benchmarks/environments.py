@@ -46,7 +46,7 @@ class Subject(NamedTuple):
 
 
 def subjects(names: list[str]) -> dict[str, Subject]:
-    """Yields the environments `names`, each followed by its peers."""
+    """Returns the environments `names`, each followed by its peers."""
     found: dict[str, Subject] = {}
     for name in names:
         found[name] = _bare(name)

@@ -30,7 +30,7 @@ from taskbelief.networks import cores, functional
 INPUTS = 48
 SIZES = ("120,32,64", "120,32,128", "120,128,128", "500,64,128")
 
-PASSES = 4  # of ours in one program
+PASSES = 4  # of our cores in one program
 
 # a call runs a pass, or PASSES of them, and waits for its result
 _Call = Callable[[], object]

@@ -144,7 +144,7 @@ def _batch(parts: Assembly, chosen: Any, state: Any, learnt: Any) -> Any:
 
 
 def _peak_memory(used: Any) -> int:
-    """Returns the device's own figure of used memory; on a CPU that of the compiled step."""
+    """Returns the peak memory that the device reports; on a CPU that of the compiled step."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return stats["peak_bytes_in_use"]

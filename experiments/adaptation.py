@@ -1,11 +1,11 @@
-"""How trained agents adapt within a task: return in each episode, and the paths they take.
+"""Measures how trained agents adapt within a task: return in each episode, and paths.
 
     python -m experiments.adaptation RUN [RUN ...] --out DIRECTORY
 
-For runs on sparse_navigation, from their newest checkpoints, on hold-out tasks (Humplik et al.
-2019, figure 6), beside the scripted explorer. Writes adaptation.json (return by episode and how it
-searches, of each run) and adaptation.png (mean and one standard deviation over tasks and seeds,
-runs of one agent together; paths of the first run of each on the same tasks).
+It plays hold-out tasks with the newest checkpoints of runs on sparse_navigation (Humplik et al.
+2019, figure 6), and with the scripted explorer. It writes adaptation.json (return by episode and
+measures of the search, for each run) and adaptation.png (mean and one standard deviation over tasks
+and seeds, runs of one agent together; paths of each agent's first run on the same tasks).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from taskbelief.types import Env, Task, Trajectory
 
 _ENV = "sparse_navigation"
 _EXAMPLES = 3  # tasks whose paths are drawn
-_EXPLORER, _EXPLORED = "explorer", 200  # a reference, and the tasks that it plays
+_EXPLORER, _EXPLORED = "explorer", 200  # a reference policy, and how many tasks it plays
 
 
 class Played(NamedTuple):
@@ -51,14 +51,14 @@ class Played(NamedTuple):
 
     @property
     def end_distance(self) -> np.ndarray:
-        """[K, E]: from the goal, at the end of each episode."""
+        """[K, E]: distance from the goal at the end of each episode."""
         return np.linalg.norm(self.paths[:, :, -1] - self.goals[:, None], axis=-1)
 
     @property
     def search_spread(self) -> float:
-        """Standard deviation, in radians, of the angles that a task's episodes end at until the
-        goal is hit; the mean over tasks with several such episodes. Angles that are uniform on the
-        half circle have 0.91."""
+        """Standard deviation, in radians, of the angles at which a task's episodes end until the
+        goal is hit; mean over tasks with several such episodes. It is 0.91 for angles that are
+        uniform on the half circle."""
         end = self.paths[:, :, -1]
         angles = np.arctan2(end[..., 1], end[..., 0])
         several = self.searching.sum(axis=1) > 1
@@ -70,7 +70,7 @@ class Played(NamedTuple):
 
 
 def play(run: Path) -> list[Played]:
-    """The run's agents, one for each seed, on the hold-out tasks, as at evaluation."""
+    """Plays the hold-out tasks with the run's agents, one for each seed, as at evaluation."""
     chosen = command.config_of(run)
     if chosen.env_name != _ENV:
         stop.wrong_usage(f"{run} is of {chosen.env_name}: only {_ENV} has several episodes a task")
@@ -78,7 +78,7 @@ def play(run: Path) -> list[Played]:
 
 
 def explore(run: Path) -> Played:
-    """The scripted explorer, which acts on the exact posterior, on some of the same tasks."""
+    """Plays some of these tasks with the scripted explorer, which uses the exact posterior."""
     env = types.at_test(command.config_of(run).env)
     tasks = jax.tree.map(lambda leaf: leaf[:_EXPLORED], env.task_set("holdout"))
     play = jax.jit(lambda key: rollout.collect_scripted(env, tasks, key, explorer.explorer(env)))
@@ -114,7 +114,7 @@ def _played(
 
 
 def draw(played: list[Played], path: Path, reference: Played | None = None) -> None:
-    """`reference`: a dotted line beside the agents' curves."""
+    """Draws returns by episode and paths; `reference` is a dotted line beside the curves."""
     agents = list(dict.fromkeys(one.agent for one in played))
     figure = plt.figure(figsize=(5.5 + 2.6 * _EXAMPLES, 2.6 * max(2, len(agents))))
     grid = figure.add_gridspec(len(agents), 2 + _EXAMPLES, wspace=0.15)
@@ -150,7 +150,7 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 def _paths(axes: Axes, one: Played, task: int) -> None:
-    """Every episode of one task, early ones dark."""
+    """Draws every episode of one task, early ones dark."""
     shown = one.paths[task]
     for episode, path in enumerate(shown):
         shade = plt.get_cmap("viridis")(episode / max(1, len(shown) - 1))

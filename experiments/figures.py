@@ -102,7 +102,7 @@ def compare(groups: Mapping[str, Sequence[tuple[Path, int]]], path: Path) -> Non
         own = {name: runs for name, runs in groups.items() if name.split()[0] == env}
         for number, (name, runs) in enumerate(own.items()):
             data = [_read(run, seed) for run, seed in runs]
-            # scores where all have an expert, on hold-out tasks where their labels have a meaning
+            # the first that all have: scores before returns, hold-out before training tasks
             measures = [f"eval/{s}/{m}" for m in ("score", "return") for s in ("holdout", "train")]
             measure = next(name for name in measures if all(name in one for one in data))
             lines = [_known(one, measure) for one in data]
@@ -198,7 +198,7 @@ def _line(axes: Axes, data: dict[str, np.ndarray], name: str, label: str, colour
 
 
 def _explorer(axes: Axes, data: dict[str, np.ndarray]) -> None:
-    """Returns the explorer's score: eval/holdout/score divided by its share of it."""
+    """Draws a line at the explorer's score: eval/holdout/score divided by score_over_explorer."""
     if "eval/holdout/score_over_explorer" not in data:
         return
     _, share = _known(data, "eval/holdout/score_over_explorer")

@@ -74,7 +74,7 @@ def _git_commit() -> str | None:
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Refuses a run that another process trains."""
+    """Locks the run; ends the program if another process trains it."""
     if not hosts.first():
         yield
         return

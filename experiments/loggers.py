@@ -28,8 +28,8 @@ def files(
     """Yields `write(row)`, which appends to metrics.csv and to TensorBoard's events; each of
     several seeds has its own folder of events. Only the first of several processes writes.
 
-    `resume_from`: an iteration; later rows, of lost work, are removed. None: a new run. Raises
-    OSError on a full disk.
+    `resume_from`: the iteration of the checkpoint; later rows are removed. None: a new run.
+    Raises OSError on a full disk.
     """
     if not hosts.first():
         yield lambda row: None
@@ -41,11 +41,11 @@ def files(
         for seed in seeds:
             folder = run if len(seeds) == 1 else run / f"seed-{seed}"
             folder.mkdir(exist_ok=True)
-            # not tensorboardX's SummaryWriter, whose thread would hide a full disk from us
+            # not tensorboardX's SummaryWriter, whose thread would hide the error of a full disk
             suffix = "" if resume_from is None else f".{resume_from}"
             events[seed] = EventsWriter(str(folder / "events"), suffix)
             stack.callback(events[seed].close)
-            if kept:  # TensorBoard then hides the events of lost work
+            if kept:  # TensorBoard then hides events after the checkpoint
                 after = int(kept[-1]["env_steps"]) + 1
                 start = SessionLog(status=SessionLog.START)
                 events[seed].write_event(Event(step=after, session_log=start))

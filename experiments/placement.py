@@ -33,7 +33,7 @@ class Placement(NamedTuple):
         return parallel.sharded(self.mesh, 0) if self.apart else parallel.replicated(self.mesh)
 
     def per_seed(self, function: Callable) -> Callable:
-        """Returns `function`, of one seed's arguments, for all seeds."""
+        """Returns `function`, which takes one seed's arguments, mapped over all seeds."""
         return jax.vmap(function) if len(self.seeds) > 1 else function
 
     def select_seed(self, tree: Any, number: int) -> Any:
@@ -86,7 +86,7 @@ def placed(trainer: Trainer, where: Placement) -> Placed:
         homes = training.shardings(state, where.mesh, axis=int(len(where.seeds) > 1))
     like = parallel.with_shardings(state, homes)
     sizes = trainer.sizes
-    # of what an iteration plays, at a time
+    # meta-episodes read by an update, relative to those of an iteration
     read = 0 if trainer.learner.needs.on_policy else sizes.batch / sizes.envs
     return Placed(
         init=jax.jit(init, out_shardings=homes),

@@ -97,7 +97,7 @@ def _entry(reference: Reference) -> dict:
 
 
 def of_run(env: Env, run: Path) -> dict[str, References | None]:
-    """Returns the references of each task set; None where scores are returns.
+    """Returns the references of each task set; None for a set without normalised scores.
 
     They are measured once for a run and stored in its references.json.
     """

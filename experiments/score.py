@@ -1,10 +1,11 @@
-"""How good a policy is, on a card: printed, and drawn.
+"""Scores a policy: prints a card and draws it.
 
     python -m experiments.score explorer --env bandit arms=5
     python -m experiments.score RUN                       a run, from its newest good checkpoint
     python -m experiments.score AGENT --tasks all         an agent that was saved from Python
 
-One card for each policy, and for each seed of a run. Policies from elsewhere: `taskbelief.score`.
+There is a card for each policy, and for each seed of a run. `taskbelief.score` scores policies
+from other code.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def cards(
     name: str, arguments: argparse.Namespace, settings: dict[str, str]
 ) -> Iterator[tuple[Card, Path]]:
-    """Of the policy `name`, or of each seed of the run there, with where its picture goes.
+    """Yields the card of the policy `name`, or of each seed of a run, with its picture's folder.
 
     Raises:
       ValueError: there is no such policy, or it does not fit the other arguments.
@@ -121,7 +122,7 @@ def _file(found: Card) -> str:
 
 
 def draw(found: Card, path: Path) -> None:
-    """Where the policy stands, by part of the meta-episode, its regret, and what it believes."""
+    """Draws score, return by part of the meta-episode, regret and belief, with the references."""
     panels = [_standing, _by_part]
     if found.regret is not None:
         panels.append(_regret)
@@ -150,7 +151,7 @@ def _colour(name: str, found: Card) -> str:
 
 
 def _names(found: Card) -> list[str]:
-    """The references, and the policy last, so that it lies on top."""
+    """Returns the references, and the policy last, so that it is drawn on top."""
     return [*(name for name in found.beside if name != found.policy), found.policy]
 
 

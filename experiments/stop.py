@@ -25,7 +25,7 @@ def wrong_usage(message: str) -> NoReturn:
 
 @contextlib.contextmanager
 def sentences() -> Iterator[None]:
-    """Ends the program with the sentence of an error of the package."""
+    """Ends the program with the message of the package's ValueError or Failed."""
     try:
         yield
     except ValueError as error:

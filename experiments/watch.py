@@ -278,7 +278,7 @@ def main() -> None:
         Image.fromarray(render.still(*watched, title=title, step=step)).save(out)
         print(f"{out}: step {step} of {steps}")
         return
-    # a few plain colours: small files, and no flicker of dithering
+    # few colours without dithering: small files, and no flicker
     frames = [
         Image.fromarray(frame).quantize(64, dither=Image.Dither.NONE)
         for frame in render.film(*watched, title=title, every=arguments.every)

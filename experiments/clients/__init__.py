@@ -1,1 +1,1 @@
-"""Agents that others wrote, on our environments (README.md of this folder)."""
+"""Other projects' agents on this library's environments (README.md of this folder)."""

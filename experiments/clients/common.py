@@ -1,4 +1,4 @@
-"""What the clients of the table share: environments, the score on hold-out tasks, rows.
+"""Common parts of the table's clients: environments, the score on hold-out tasks, rows.
 
 Every client trains on the same environment, with tasks of the training set, and is scored with
 deterministic actions on one meta-episode on each of `TASKS` hold-out tasks: 0 is the random
@@ -21,7 +21,7 @@ import numpy as np
 import taskbelief
 from taskbelief import rollout, scoring, types
 
-# the environments of the presets, help while training included; the bandit with 5 arms
+# the environments of the presets, with their help in training; the bandit with 5 arms
 ENVS: dict[str, dict[str, Any]] = {
     "bandit": {"arms": 5},
     "semicircle": {},
@@ -67,7 +67,7 @@ def holdout(env: Any) -> Any:
 
 
 def played(env: Any, act: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-    """Returns of one meta-episode on each hold-out task, through the Gymnasium adapter.
+    """Plays each hold-out task once through the Gymnasium adapter; gives the returns, [K].
 
     Args:
       act: (observations [K, size], starts [K] bool) -> actions; keeps its own memory.
@@ -87,8 +87,8 @@ def played(env: Any, act: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.
 
 
 class Watch:
-    """Minutes of a processor, and minutes by the clock, from its making until `stop`. On one core
-    that nobody else uses both are the same."""
+    """Measures CPU minutes and wall-clock minutes from construction to `stop`. On one core without
+    other work both are the same."""
 
     def __init__(self) -> None:
         self.began = time.process_time(), time.perf_counter()
@@ -124,7 +124,7 @@ def row(
 
 
 def settings_of(env: str) -> dict[str, Any]:
-    """As flags of our own command line: {"env.arms": 5}."""
+    """The settings, named as flags of experiments.run: {"env.arms": 5}."""
     made: Any = taskbelief.make(env)
     known = {field.name for field in dataclasses.fields(made)}
     assert set(ENVS[env]) <= known

@@ -2,7 +2,7 @@
 
     python -m experiments.clients.memorax_ppo --env bandit --seed 0
 
-memorax 1.0.1 steps environments as gymnax before 1.0 did: `five_values=True`.
+memorax 1.0.1 calls `step` as in gymnax before 1.0, which requires `five_values=True`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from memorax.networks import RNN, FeatureExtractor, Network, heads
 from experiments.clients import common
 from taskbelief.adapters import gymnax
 
-ENVS, LENGTH = 32, 100  # side by side, for a whole meta-episode
-TASKS = 256  # meta-episodes of the score, each on a task drawn from the hold-out set
+ENVS, LENGTH = 32, 100  # parallel environments; steps of a whole meta-episode
+TASKS = 256  # meta-episodes for the score, each on a task drawn from the hold-out set
 
 
 def network(head: nn.Module) -> Network:

@@ -1,11 +1,11 @@
-"""Other projects' agents, each started as its own documentation says, on a bandit with 3 arms.
+"""Trains other projects' agents on a bandit with 3 arms, each as its documentation describes.
 
     python -m experiments.clients.others              all that are installed
     python -m experiments.clients.others rejax skrl   these
 
 Most have no memory. With the previous arm and its reward in the observation they can still learn
 to stay with an arm that wins and to leave one that does not, which is better than chance: 50 of
-100 pulls. A line says what was reached, in the mean over the last meta-episodes or a second set.
+100 pulls. Each line reports the mean return over the last meta-episodes, or over new ones.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def torchrl() -> float:
 
 
 def cleanrl() -> float:
-    """A loop as CleanRL writes them: REINFORCE with a GRU, on Gymnasium's vector interface."""
+    """A loop in the style of CleanRL: REINFORCE with a GRU, on Gymnasium's vector interface."""
     import gymnasium
     import torch
     from torch import nn
@@ -191,7 +191,7 @@ def cleanrl() -> float:
             rewards.append(torch.as_tensor(reward, dtype=torch.float32))
         assert truncated.all()
         returns.append(info["episode"]["r"].mean())
-        obs, *_ = envs.step(action.numpy())  # NEXT_STEP: this one resets
+        obs, *_ = envs.step(action.numpy())  # NEXT_STEP: this step resets
         paid = torch.stack(rewards)
         value = torch.zeros(64)
         to_come = []
@@ -208,7 +208,7 @@ def cleanrl() -> float:
 
 
 def rejax() -> float:
-    """rejax's PPO; it steps as gymnax before 1.0 did."""
+    """rejax's PPO, which calls `step` as in gymnax before 1.0."""
     import jax
     from rejax import PPO
 
@@ -261,7 +261,7 @@ def stoa() -> float:
 
     keys = jax.random.split(jax.random.key(0), 256)
     reward, kind = jax.jit(jax.vmap(play))(keys)
-    assert np.all(np.asarray(kind)[:, -1] != np.asarray(kind)[:, 0])  # the last one ends
+    assert np.all(np.asarray(kind)[:, -1] != np.asarray(kind)[:, 0])  # the last is an end
     return float(reward.sum(axis=1).mean())
 
 

@@ -1,4 +1,4 @@
-"""Our own agents at as many steps, to stand beside the others: the "cpu" presets.
+"""Trains this library's agents with the "cpu" presets, for as many steps as the others.
 
 python -m experiments.clients.ours --agent belief --learner svg0 --env bandit --seed 0
 """

@@ -2,7 +2,7 @@
 
     python -m experiments.clients.sb3_recurrent_ppo --env bandit --seed 0
 
-Only documented arguments of RecurrentPPO; the same for all environments but the discount.
+It uses only documented arguments of RecurrentPPO, the same for all environments.
 """
 
 from __future__ import annotations

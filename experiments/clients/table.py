@@ -1,4 +1,4 @@
-"""Puts the table into README.md of this folder, from experiments/results/clients/runs.csv.
+"""Writes the table in README.md of this folder, from experiments/results/clients/runs.csv.
 
 python -m experiments.clients.table
 """
@@ -16,7 +16,7 @@ BEGIN, END = "<!-- table -->", "<!-- end of the table -->"
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """Markdown: for each client and environment mean score, seeds and minutes of a processor."""
+    """Markdown: for each client and environment the score of each seed, steps and CPU minutes."""
     found: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
     for row in rows:
         found[row["client"], row["env"]].append(row)

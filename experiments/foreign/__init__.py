@@ -1,1 +1,1 @@
-"""Environments of gymnax and Brax whose hidden parameters are the task: two examples."""
+"""Two examples of environments of gymnax and Brax whose hidden parameters are the task."""

@@ -1,9 +1,9 @@
-"""Brax's half-cheetah that has to run forwards or backwards, on motors of unknown strength.
+"""Brax's half-cheetah, which has to run forwards or backwards, with motors of unknown strength.
 
     python -m experiments.run --env experiments.foreign.cheetah:cheetah --agent belief
 
-The half-cheetah direction task of the field (Finn et al. 2017), but for the motors: there are only
-two directions, and with motors of different strength there are tasks to hold out.
+It is the field's half-cheetah direction task (Finn et al. 2017), except for the motors: there are
+only two directions, and motors of different strength provide tasks to hold out.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def reward(state: Any, action: Array, after: Any, params: Params) -> Array:
 
 
 cheetah = taskbelief.from_brax(
-    # half of Brax's physics steps for each action: half of the time, in both senses
+    # half of Brax's physics steps per action: half of the simulated time and of the computation
     envs.get_environment("halfcheetah", backend="spring", n_frames=8),
     sample_params,
     describe,

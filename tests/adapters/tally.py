@@ -15,8 +15,8 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True)
 class Tally:
-    """Adds its actions up, and pays ten times the task's number and the sum so far. An episode
-    has 4 steps, or ends when the sum comes to `edge`; a task has 8 steps."""
+    """Adds up its actions; the reward is ten times the task's number plus the sum so far. An
+    episode has 4 steps, or ends when the sum reaches `edge`; by default a task has 8 steps."""
 
     edge: float = 100.0
     discrete: bool = False

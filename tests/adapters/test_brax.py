@@ -14,7 +14,7 @@ from tests.adapters.tally import Number, Tally  # noqa: E402
 
 @pytest.fixture
 def trainable(monkeypatch):
-    # Brax 0.14 calls what JAX 0.10 took away; this is JAX's own advice for a replacement.
+    # Brax 0.14 calls a function that JAX 0.10 removed; JAX recommends this replacement.
     monkeypatch.setattr(
         jax,
         "device_put_replicated",
@@ -25,7 +25,7 @@ def trainable(monkeypatch):
 
 @pytest.mark.usefixtures("trainable")
 def test_brax_trains_on_it():
-    """Brax's own count of what its agent was paid, and for how long, is that of the rules."""
+    """Brax's evaluation reports the return and the length that the rules imply."""
     from brax.training.agents.ppo import train as ppo
 
     env = adapter.make(Wages())
@@ -43,7 +43,7 @@ def test_brax_trains_on_it():
         num_updates_per_batch=1,
         normalize_observations=True,
     )
-    # an episode ends of its own after 5 steps, and the task goes on
+    # an episode terminates after 5 steps, and the task goes on
     assert metrics["eval/episode_reward"] == 1 + 2 + 4 + 8 + 16 + 1 + 2 + 4
     assert metrics["eval/avg_episode_length"] == 8
     obs = jnp.ones((3, env.observation_size))
@@ -73,7 +73,7 @@ def test_brax_trains_off_policy_on_it():
 
 @dataclasses.dataclass(frozen=True)
 class Wages(Tally):
-    """Pays 1, 2, 4, ... at an episode's steps, whatever is done, and ends of its own after five."""
+    """Rewards of 1, 2, 4, ... at the steps of an episode, for any action; terminates after five."""
 
     @property
     def spec(self):
@@ -122,7 +122,7 @@ def test_auto_resets_draw_new_tasks():
         np.testing.assert_array_equal(state.reward, paid)
         if t % 8:
             np.testing.assert_array_equal(numbers[t], numbers[t - 1])
-        else:  # of two tasks, drawn anew
+        else:  # a new draw from two tasks
             assert 0.2 < np.mean(numbers[t] != numbers[t - 1]) < 0.8
     assert {*np.unique(numbers)} == {4, 5}
 
@@ -134,7 +134,7 @@ def test_chance_is_renewed():
     for _ in range(60):
         state = step(state, jnp.zeros((64, 2)))
         rewards.append(np.asarray(state.reward))
-    # a coin of 1 / 26 at every step: other falls in each meta-episode, and as many as that
+    # reward 1 with probability 1 / 26 at each step: new draws in each meta-episode
     episodes = np.stack(rewards).reshape(12, 5, 64)
     assert len(np.unique(episodes.reshape(12, -1), axis=0)) == 12
     wins, spread = episodes.sum(), np.sqrt(episodes.size * 25) / 26
@@ -155,7 +155,7 @@ def test_no_body():
 
 
 def test_a_body_can_be_drawn_and_randomised(monkeypatch):
-    """Brax's page of a trajectory; and two bodies by Brax's own wrapper, one of them raised."""
+    """Renders a trajectory as HTML, and randomises two bodies, one of them raised, with Brax."""
     from brax.envs.wrappers import training
     from brax.io import html
 
@@ -173,10 +173,10 @@ def test_a_body_can_be_drawn_and_randomised(monkeypatch):
     state = jax.jit(made.reset)(jnp.stack([key, key]))
     height = np.asarray(state.pipeline_state.x.pos)[:, 0, 2]
     assert height[1] - height[0] == pytest.approx(1.0, abs=1e-5)
-    assert env.sys is own and env.body.sys is own  # nothing of it is left
+    assert env.sys is own and env.body.sys is own  # the randomised system is removed again
     page = html.render(env.sys, [jax.tree.map(lambda leaf: leaf[0], state.pipeline_state)])
     assert "<html" in page
-    # what a step is made with, without compiling it
+    # trace a step without compiling it, and record the system that it uses
     step, seen = env.body.step, []
     monkeypatch.setattr(
         env.body, "step", lambda *args: seen.append(env.body.sys.init_q) or step(*args)

@@ -93,7 +93,7 @@ def test_reset_comes_first():
     ],
 )
 def test_actions_that_there_are_not(env, action, said):
-    """Refused; and nothing has been played."""
+    """They are refused, and the environment's state stays as it was."""
     one = adapter.make(env, task=Number(np.float32(2)))
     one.reset(seed=0)
     with pytest.raises(error.InvalidAction, match=said):
@@ -138,7 +138,7 @@ def test_a_second_instance_compiles_nothing():
     second = used()
     assert not compiled and first._programs is second._programs
     adapter.make("bandit", arms=8).reset(seed=0)
-    assert compiled  # others do compile, and that is noticed
+    assert compiled  # other settings do compile, and the listener records it
 
 
 # ---- a batch ----------------------------------------------------------------------
@@ -188,7 +188,7 @@ def test_next_step():
 
 
 def test_it_agrees_with_gymnasiums_own_vectorisation():
-    """Of the same environments one by one; a task is told by the rewards, so both have one."""
+    """`SyncVectorEnv` steps single environments with the same tasks."""
     for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
         tasks = [Number(np.float32(n)) for n in (2, 3)]
         theirs = SyncVectorEnv(
@@ -226,7 +226,7 @@ def test_tasks_of_a_batch_are_drawn_apart_and_again():
     np.testing.assert_array_equal(envs.tasks.number, seen[0])
     envs.reset()
     assert np.any(np.asarray(envs.tasks.number) != seen[0])
-    # a seed for each
+    # one seed per environment
     envs = adapter.make_vec("bandit", 3, arms=2)
     envs.reset(seed=[5, 6, 5])
     p = np.asarray(envs.tasks.probabilities)
@@ -297,7 +297,7 @@ def test_ids():
 
 
 def test_the_package_tells_gymnasium_its_ids():
-    """The entry point of an installed package, and that calling it costs no JAX."""
+    """The entry point of the installed package registers the ids and does not import JAX."""
     text = (ROOT / "pyproject.toml").read_text()
     line = '[project.entry-points."gymnasium.envs"]\n__root__ = "'
     module, _, function = text.partition(line)[2].partition('"')[0].partition(":")

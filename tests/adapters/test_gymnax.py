@@ -18,8 +18,8 @@ NAMES = [name for name in taskbelief.environments() if name != "cheetah_velocity
 
 @pytest.mark.parametrize("name", NAMES)
 def test_random_rollout_under_jit_vmap_scan(name):
-    """Every step is the environment's own, the last of a meta-episode too; what is seen after it
-    is the start of another task."""
+    """Every step is one of the environment, also the last of a meta-episode; the observation
+    after that one is the first of another task."""
     env, params = adapter.make(
         name, **({"episode_steps": 3} if name == "sparse_navigation" else {"horizon": 12})
     )
@@ -48,16 +48,16 @@ def test_random_rollout_under_jit_vmap_scan(name):
     np.testing.assert_array_equal(task_start, truncated)
     np.testing.assert_array_equal(obs[~truncated], final[~truncated])
     num, size = raw.spec.action.num, raw.spec.obs_dim
-    # what is remembered: the last action and its reward; at a task's start nothing
+    # the history: the last action and its reward, zeros at the start of a task
     played = np.eye(num)[action] if name == "bandit" else action
     np.testing.assert_allclose(final[..., size:-2], played, atol=1e-6)
     np.testing.assert_allclose(final[..., -2], reward, atol=1e-6)
     start = obs[:, limit - 1]
     assert not start[:, size:-1].any() and np.all(start[:, -1] == 1)
-    # another task after it, and only then
+    # the task changes after the last step, and only then
     changed = np.any(tasks[:, 1:] != tasks[:, :-1], axis=-1)
     np.testing.assert_array_equal(changed.any(axis=0), np.arange(1, limit + 3) == limit - 1)
-    assert changed[:, limit - 2].sum() >= 6  # of a hundred tasks one seldom comes twice
+    assert changed[:, limit - 2].sum() >= 6  # the same of a hundred tasks is seldom drawn twice
     known = np.asarray(jax.vmap(raw.describe)(raw.task_set("train")))
     for task in tasks.reshape(-1, tasks.shape[-1]):
         assert np.abs(known - task).max(axis=-1).min() < 1e-5
@@ -111,7 +111,7 @@ def test_one_task_for_ever_or_a_new_one_each_time():
     assert {float(row[1].task.number) for row in walk(env, fixed, 20)} == {7}
     env, params = adapter.make(Tally(), tasks="holdout")
     assert {float(row[1].task.number) for row in walk(env, params, 60)} == {4, 5}
-    # a task for each of a batch
+    # one task per element of a batch
     params = params.replace(task=env.task_set("train", 3))
     axes = params.replace(max_steps_in_episode=None, task=0)
     reset = jax.vmap(env.reset, in_axes=(0, axes))

@@ -1,4 +1,4 @@
-"""What the adapters share, by hand and against the library's own loop."""
+"""Tests the meta-episode that the adapters share, by hand and against the library's own loop."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from tests.adapters.tally import Number, Tally
 
 
 def play(view, actions, task, limit=None):
-    """[step] of (obs, reward, over, episode_end, reached), the first observation before them."""
+    """Returns the first observation, then (obs, reward, over, episode_end, reached) per step."""
     obs, at = view.start(jax.random.key(0), task)
     rows = [np.asarray(obs).tolist()]
     step = jax.jit(lambda key, at, action: view.step(key, at, action, task, limit))
@@ -34,7 +34,7 @@ def test_two_episodes_of_a_task_by_hand():
         ([0.5, 0.5, 20.5, 0], 20.5, False, False, [0.5]),
         ([1.0, 0.5, 21.0, 0], 21.0, False, False, [1.0]),
         ([1.5, 0.5, 21.5, 0], 21.5, False, False, [1.5]),
-        ([2.0, 0.5, 22.0, 0], 22.0, True, True, [2.0]),  # nothing is reset after the last
+        ([2.0, 0.5, 22.0, 0], 22.0, True, True, [2.0]),  # no reset after the last step
     ]
 
 
@@ -48,7 +48,7 @@ def test_an_episode_that_ends_of_its_own_ends_inside_and_its_clock_starts_again(
         ([0, 1, 0, 0, 10, 0], 10, False, False, [0]),
         ([0, 1, 0, 0, 10, 0], 10, True, True, [0]),
     ]
-    # of two episodes: 2 steps, 4 steps, and what time is left
+    # time for two episodes, 8 steps: episodes of 2 steps, 4 steps, and the 2 that remain
     rows = play(
         View(Tally(edge=2.0, discrete=True)),
         [jnp.array(a) for a in (0, 2, 0, 0, 0, 0, 0, 0)],
@@ -62,7 +62,7 @@ def test_a_limit_cuts_short_and_does_not_prolong():
     for limit, last in ((3, 3), (20, 8)):
         rows = play(View(Tally()), [jnp.array([0.5])] * last, Number(1.0), limit)
         assert [row[2] for row in rows[1:]] == [False] * (last - 1) + [True]
-        assert rows[-1][0][0] == rows[-1][4][0]  # and nothing is reset
+        assert rows[-1][0][0] == rows[-1][4][0]  # no reset
 
 
 def test_without_history_the_observation_is_the_environments():
@@ -108,7 +108,7 @@ def test_bounds():
 
 @pytest.mark.parametrize("name", ["sparse_navigation", "noisy_target", "semicircle", "numpad"])
 def test_observations_are_within_their_bounds_and_come_near_them(name):
-    """Pushed into a corner, where the ball, or what its clock allows, is farthest out."""
+    """A push into a corner takes the agent as far out as the arena or the time limit allows."""
     env = taskbelief.make(name)
     view = View(env, history=False)
     task = jax.tree.map(lambda leaf: leaf[0], env.task_set("train", 1))

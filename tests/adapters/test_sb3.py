@@ -1,4 +1,4 @@
-"""Where Stable-Baselines3 is installed; experiments/clients runs its agents."""
+"""Tests the Stable-Baselines3 adapter if SB3 is installed; experiments/clients runs its agents."""
 
 import numpy as np
 import pytest

@@ -1,7 +1,7 @@
 """Independent implementations of the environments' rules in Python and NumPy.
 
-Nothing here is shared with the library. Floats are float64: where an event hangs on a rim
-(`margin` below 1e-4), both outcomes are right and a comparison has to stop.
+They share no code with the library. Floats are float64: where an event is too close to a rim to
+decide (`margin` below 1e-4), both outcomes are correct and a comparison has to stop.
 """
 
 import math
@@ -12,7 +12,7 @@ MARGIN = 1e-4
 
 
 class NumpadReference:
-    """One ball, one sequence; `margin` is the smallest distance of an event from a rim so far."""
+    """One ball, one sequence; `margin` is the smallest distance of the ball from a rim so far."""
 
     def __init__(self, settings, sequence, position):
         self.settings = settings

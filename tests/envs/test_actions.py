@@ -1,4 +1,4 @@
-"""What environments make of actions that there are not."""
+"""Tests of actions outside the action space."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ BOXES = ["cheetah_velocity", "noisy_target", "numpad", "semicircle", "sparse_nav
 
 
 def started(name):
-    """(environment, task, state); what is not compiled is traced only."""
+    """Returns (environment, task, state); the cheetah's state is traced, not compiled."""
     env = taskbelief.make(name)
     task = jax.tree.map(lambda leaf: leaf[0], env.task_set("train", 1))
     if name == "cheetah_velocity":
@@ -65,6 +65,6 @@ def test_an_arm_that_there_is_not_is_the_nearest_that_there_is():
 def test_action_spaces_say_which_action_is_played():
     assert Continuous(2).legal([3, np.nan]).tolist() == [1, 0]
     assert [int(Discrete(3).legal(a)) for a in (-1, 2, 9)] == [0, 2, 2]
-    # an unsigned byte cannot hold so many arms, and need not be clipped to them
+    # uint8 cannot hold the last arm, 999, so none of its values needs clipping
     assert int(Discrete(1000).legal(np.uint8(200))) == 200
     assert int(Discrete(2).legal(np.uint8(200))) == 1

@@ -64,7 +64,7 @@ def long_walk(case):
 every_case = pytest.mark.parametrize("case", CASES)
 
 
-# the body compiles for most of a minute, and is walked below
+# the cheetah takes most of a minute to compile, and `long_walk` covers it
 @pytest.mark.parametrize("case", [case for case in CASES if case != "cheetah_velocity"])
 def test_what_authors_of_environments_can_check(case):
     taskbelief.check_env(make(case), steps=20)
@@ -195,14 +195,14 @@ def test_observations_do_not_tell_the_task(case):
     obs, reward = (np.asarray(x) for x in jax.jit(histories)(keys, env.task_set("holdout", 2)))
     unpaid = np.cumsum(np.any(reward > 0, axis=1), axis=1) == 0  # [20, 100]
     if case in ("bandit", "noisy_target"):
-        unpaid[:] = True  # paid by chance, nothing but the payment tells
+        unpaid[:] = True  # rewards are random, and nothing else depends on the task
     assert unpaid.sum() >= 20
     np.testing.assert_array_equal(obs[:, 0, 0], obs[:, 1, 0])
     np.testing.assert_array_equal(obs[:, 0, 1:][unpaid], obs[:, 1, 1:][unpaid])
 
 
 def test_cheetah_observations_do_not_tell_the_task():
-    """The same holds after a reward: the body does not depend on the target speed."""
+    """The body does not depend on the target speed, even after a reward."""
     env = make("cheetah_velocity")
     _, _, state, _, _ = long_walk("cheetah_velocity")
     step = jax.jit(env.step)

@@ -23,7 +23,7 @@ TRAJECTORIES = 1000
 
 
 def played(env, num=TRAJECTORIES, share=0.5):
-    """Trajectories on random tasks; a random `share` of steps is the expert's, with noise."""
+    """Trajectories on random tasks; in a random `share` of steps the expert acts, with noise."""
     tasks = jax.vmap(env.sample_task)(jax.random.split(jax.random.key(0), num))
 
     def act(key, state, task):
@@ -72,7 +72,7 @@ def test_numpad(settings, share):
 
 
 def test_numpad_sequences_are_all_paths_of_neighbours():
-    """By hand for 2 x 2, by the design for the others."""
+    """The counts for 2 x 2 pads are worked out by hand, the others are from the design."""
     for settings, count in [
         ({}, 496),
         ({"neighbours": 4, "train_tasks": 40}, 80),
@@ -101,7 +101,7 @@ def test_numpad_cues_show_places_of_the_sequence_in_the_first_observation():
     tasks, obs, _, cues = cue_block(env, 4)
     shown = cues[:, 0].sum(-1)
     np.testing.assert_array_equal(cues[:, 0], np.eye(9)[tasks.sequence] * shown[..., None])
-    assert 0.65 < shown.mean() < 0.85  # half are shown whole, half by half
+    assert 0.65 < shown.mean() < 0.85  # all places in half of the episodes, half in the rest
     assert np.all(cues[:, 1:] == 0)
     _, hidden, _, no_cues = cue_block(env.at_test(), 4)
     assert hidden.shape == obs.shape and np.all(no_cues == 0)
@@ -140,7 +140,7 @@ def test_semicircle():
             if reference.margin < MARGIN:
                 break
             assert reward[i, t] == expected
-            if expected:  # teleported, with a new heading
+            if expected:  # teleported to the origin, with a new heading
                 np.testing.assert_array_equal(obs[i, t + 1, :2], 0.0)
                 np.testing.assert_allclose(np.hypot(*obs[i, t + 1, 2:]), 1.0, atol=1e-6)
                 reference.place(obs[i, t + 1])
@@ -160,7 +160,7 @@ def test_noisy_target():
         for t in range(60):
             expected[i, t] = reference.step(action[i, t])
             np.testing.assert_allclose(obs[i, t + 1], reference.observe(), atol=1e-5)
-    # Coins: as many payments as the reference expects, wherever the ball is.
+    # Bernoulli rewards: as many as the reference expects, in each range of probabilities.
     assert set(np.unique(reward)) == {0.0, 1.0}
     for low, high in [(0, 0.05), (0.05, 0.2), (0.2, 0.49), (0.49, 0.51)]:
         here = (expected >= low) & (expected < high)

@@ -16,7 +16,7 @@ from taskbelief.types import Categories, Continuous, Discrete, HasExpert, Probab
 from tests.envs.references import MARGIN, NoisyTargetReference, SemicircleReference
 
 KEY = jax.random.key(0)
-NONE = jnp.zeros(0)  # what is not read
+NONE = jnp.zeros(0)  # for arguments that are not read
 
 
 def array(*values):
@@ -92,7 +92,7 @@ def test_only_help_is_left_out_at_test():
 
 # ---- tasks ------------------------------------------------------------------------
 
-# what task sets are drawn from: what stands for a task, and where it lies
+# for each environment: the number that represents a task, and its range
 DRAWN = {
     "bandit": (lambda task: task.probabilities[..., 0], (0.0, 1.0)),
     "cheetah_velocity": (lambda task: task.speed, (0.5, 3.0)),
@@ -103,7 +103,7 @@ DRAWN = {
         (0, np.pi),
     ),
 }
-# the first of the training and of the hold-out set, as shares of that range: PCG64 of 0 and of 1
+# the first task of the training and the hold-out set, as a share of its range: PCG64(0), PCG64(1)
 FIRST = (0.6369616873, 0.5118216247)
 
 
@@ -161,7 +161,7 @@ def test_bandit_by_hand():
 
 
 def test_a_ball_stops_at_the_wall_that_it_meets():
-    """By hand: a quarter of the velocity is lost, then the push is added; each axis by itself."""
+    """By hand: a quarter of the velocity is lost, then the force is added, on each axis alone."""
     found = _ball.roll(array(0.9, 0.2), array(0.4, -0.2), array(0.1, 0.3), friction=0.25, wall=1.0)
     np.testing.assert_allclose(found, [[1.0, 0.35], [0.0, 0.15]], rtol=1e-6)
     found = _ball.roll(array(-0.9, 0.9), array(-0.4, 0), array(0, 0.05), friction=0.25, wall=1.0)
@@ -178,7 +178,7 @@ def test_the_force_that_reaches_a_place_does(substeps):
 
 
 def test_noisy_target_rolls_against_walls_and_pays_where_the_ball_came_to_be():
-    """One step from all over the floor, many at walls. The chance is compared itself."""
+    """One step from positions all over the floor, many at walls; compares reward probabilities."""
     env: Any = taskbelief.make("noisy_target")
     rng = np.random.default_rng(0)
     num = 600
@@ -187,7 +187,7 @@ def test_noisy_target_rolls_against_walls_and_pays_where_the_ball_came_to_be():
         position=jnp.asarray(rng.uniform(-1.5, 1.5, (num, 2)), jnp.float32),
         velocity=jnp.asarray(rng.uniform(-0.5, 0.5, (num, 2)), jnp.float32),
     )
-    # the second half near its target, where the chance is capped
+    # the second half starts near the target, where the probability is capped
     near = np.asarray(tasks.target) + rng.uniform(-0.3, 0.3, (num, 2))
     position = np.where(np.arange(num)[:, None] < 300, state.position, near)
     state = state._replace(position=jnp.asarray(np.clip(position, -1.2, 1.2), jnp.float32))
@@ -221,7 +221,7 @@ def test_noisy_target_rolls_against_walls_and_pays_where_the_ball_came_to_be():
 def test_noisy_target_is_paid_as_often_as_the_place_it_rolls_to_says():
     env: Any = taskbelief.make("noisy_target")
     task = env.sample_task(KEY)._replace(target=array(0.0, 1.0))
-    # from the target to 0.4 beside it: a chance of 1 / (1 + 2²), not of a half
+    # from the target to 0.4 beside it: the probability is 1 / (1 + 2²), not a half
     state = env.reset(KEY, None)[1]._replace(position=array(0, 1), velocity=array(0.8, 0))
     keys = jax.random.split(KEY, 4000)
     reward = jax.vmap(env.step, (0, None, None, None))(keys, state, jnp.zeros(2), task)[2]
@@ -235,7 +235,7 @@ def test_the_expert_of_noisy_target_rolls_to_the_target_and_stays():
     np.testing.assert_allclose(env.expert(KEY, state, task), [0.75, 1.0], rtol=1e-5)
     np.testing.assert_allclose(env.distance(state, task), 1.0, rtol=1e-6)
     state = state._replace(position=array(0.58, 0.81), velocity=array(0.01, 0.01))
-    for _ in range(2):  # 0.015 and -0.015 away are in reach of one step
+    for _ in range(2):  # needs forces of 0.015 and -0.015; 0.025 is the largest
         state = env.step(KEY, state, env.expert(KEY, state, task), task)[1]
         np.testing.assert_allclose(state.position, [0.6, 0.8], atol=1e-6)
     np.testing.assert_allclose(env.goal(NONE, task), [0.6, 0.8])
@@ -245,12 +245,12 @@ def test_the_expert_of_noisy_target_rolls_to_the_target_and_stays():
 
 
 def driven(num=1500):
-    """One step each: past the target at about its rim, and all over the floor with its walls."""
+    """Takes one step per state: half pass the target near its rim, half start anywhere."""
     env: Any = taskbelief.make("semicircle")
     rng = np.random.default_rng(0)
     angle = rng.uniform(0, np.pi, num)
     target = np.stack([np.cos(angle), np.sin(angle)], -1)
-    # nearest to the target, at a distance about the rim, in the middle of a straight step
+    # straight steps, closest to the target halfway, at about the radius of its rim
     side = rng.uniform(-np.pi, np.pi, num)
     offset = np.stack([np.cos(side), np.sin(side)], -1)
     heading = side + np.pi / 2
@@ -285,7 +285,7 @@ def test_semicircle_pays_for_grazing_passes_and_stops_at_walls():
             continue
         if reward[i]:
             np.testing.assert_array_equal(obs[i, :2], 0.0)
-            # where it would have come to be: out of the target again?
+            # the end of the step without the hit: outside the target again?
             ahead = SemicircleReference(env, 0.0, before[i])
             ahead.target = (9.0, 9.0)
             ahead.step(action[i])
@@ -295,13 +295,13 @@ def test_semicircle_pays_for_grazing_passes_and_stops_at_walls():
             walls += max(abs(reference.x), abs(reference.y)) == 1.5
     assert passed > 100 and walls > 100
     assert 0.2 < np.mean(reward) < 0.8
-    # a new heading for each that was put back: uniform all around
+    # each teleport draws a new heading, uniform on the circle
     turned = np.asarray(after.heading)[np.asarray(reward) > 0]
     assert stats.kstest(turned, stats.uniform(-np.pi, 2 * np.pi).cdf).pvalue > 1e-3
 
 
 def test_the_likelihood_of_semicircle_is_of_the_whole_way():
-    """The event that happened is certain and its opposite excluded, except at the rim."""
+    """The observed reward is nearly certain and the other nearly impossible, except at the rim."""
     env, tasks, _, action, before, _, _, reward = driven()
     logs = [
         np.asarray(
@@ -311,14 +311,14 @@ def test_the_likelihood_of_semicircle_is_of_the_whole_way():
         )
         for paid in (reward, 1.0 - reward)
     ]
-    sure = np.abs(logs[0] - logs[1]) > 3.0  # six thousandths of a radius off the rim
+    sure = np.abs(logs[0] - logs[1]) > 3.0  # 0.006 radii from the rim or more
     assert sure.mean() > 0.6
     assert np.all(logs[0][sure] > -0.06) and np.all(logs[1][sure] < -3.0)
     np.testing.assert_allclose(np.exp(logs).sum(0), 1.0, rtol=1e-4)
 
 
 def test_the_expert_of_semicircle_drives_forwards_or_backwards():
-    """The target lies at 0 degrees; a full turn takes 10 steps at most."""
+    """The target is at 0 degrees; a step turns by at most a tenth of a full turn."""
     env: Any = taskbelief.make("semicircle")
     task = env.sample_task(KEY)._replace(angle=array(0.0)[0])
     per_step = 0.2 * np.pi
@@ -350,7 +350,7 @@ def test_sparse_navigation_by_hand():
         ((0.5, 0.7), (0.5, 0.5), (0.55, 0.75), 1 - 0.05 * np.sqrt(2)),
         ((0.3, 0.8), (3.0, 0.0), (0.4, 0.8), None),  # at the rim
         ((0.3, 0.8), (3.0, -1.0), (0.4, 0.7), 0.0),
-        ((0.5, 0.8), (-0.9, 0.0), (0.41, 0.8), 0.81),  # it leaves, and has not left yet
+        ((0.5, 0.8), (-0.9, 0.0), (0.41, 0.8), 0.81),  # it moves away, and is still in reach
     ]:
         state = start._replace(position=array(*place))
         obs, moved, found, _ = env.step(KEY, state, array(*action), task)
@@ -360,7 +360,7 @@ def test_sparse_navigation_by_hand():
         np.testing.assert_allclose(env.dense_reward(obs, task), -gap, atol=1e-6)
         if reward is not None:
             np.testing.assert_allclose(found, reward, atol=1e-6)
-    # from within one step of the goal the expert goes there, and stays
+    # within one step of the goal, the expert's action ends exactly there
     state = start._replace(position=array(0.57, 0.84))
     np.testing.assert_allclose(env.expert(KEY, state, task), [0.3, -0.4], atol=1e-5)
 
@@ -370,7 +370,7 @@ def test_the_likelihood_of_sparse_navigation_is_of_hit_and_distance():
     task = env.sample_task(KEY)._replace(goal=array(0.6, 0.8))
 
     def log_likelihood(place, action, reward):
-        # the next observation may be of the next episode: it is not read
+        # the likelihood does not read the next observation: it may be of the next episode
         found = env.log_likelihood(task, (), array(*place), array(*action), reward, NONE)
         return float(found[1])
 
@@ -379,7 +379,7 @@ def test_the_likelihood_of_sparse_navigation_is_of_hit_and_distance():
     assert log_likelihood(away, (1.0, 1.0), 0.85) < -20
     assert log_likelihood(into, (0.5, 0.0), 0.9) > -1e-3
     assert log_likelihood(into, (0.5, 0.0), 0.0) < -20
-    assert log_likelihood(there, (-1.0, 0.0), 0.9) < -10  # where it was, not where it is
+    assert log_likelihood(there, (-1.0, 0.0), 0.9) < -10  # 0.9 is for the place before
     np.testing.assert_allclose(log_likelihood(into, (0.5, 0.0), 0.902), -1.0, atol=1e-3)
     np.testing.assert_allclose(log_likelihood((0.4, 0.8), (0, 0), 0.0), np.log(0.5), atol=1e-3)
 
@@ -388,7 +388,7 @@ def test_the_likelihood_of_sparse_navigation_is_of_hit_and_distance():
 
 
 def body(velocity):
-    """An observation that shows `velocity`, and no other of its numbers is like it."""
+    """An observation with `velocity` in its place; all other entries are 100 or more."""
     return jnp.arange(100.0, 117.0).at[8].set(velocity)
 
 
@@ -397,7 +397,7 @@ def body(velocity):
     [(2.0, 1.0), (1.0, 0.5), (3.0, 0.5), (0.5, 0.25), (4.0, 0.0), (5.0, 0.0), (0.0, 0.0)],
 )
 def test_the_reward_of_cheetah_velocity_by_hand(velocity, reward):
-    """The reward for a target of 2 m/s is a tent with its top there and its feet at 0 and 4."""
+    """For a target of 2 m/s the reward is 1 at 2 m/s and falls linearly to 0 at 0 and 4 m/s."""
     task = cheetah_velocity.Task(array(2.0)[0])
     np.testing.assert_allclose(cheetah_velocity._reward(body(velocity), task), reward, rtol=1e-6)
     backwards = cheetah_velocity._reward(body(-velocity), task)
@@ -408,14 +408,14 @@ def test_the_reward_of_cheetah_velocity_by_hand(velocity, reward):
 
 
 def test_the_likelihood_of_cheetah_velocity_is_a_spike_at_the_reward():
-    """The density is the inverse of the width of a cell of the grid, in units of the reward."""
+    """The density is the inverse of the width of a grid cell, in units of the reward."""
     env: Any = taskbelief.make("cheetah_velocity")
 
     def log_likelihood(speed, velocity, reward):
         task = cheetah_velocity.Task(array(speed)[0])
         return float(env.log_likelihood(task, (), NONE, NONE, reward, body(velocity))[1])
 
-    # at 1 m/s of 2 m/s the reward changes by 1 / 2² with the target: widths of 0.0025 / 4
+    # at 1 m/s the reward's slope by a target of 2 m/s is 1 / 2²: a width of 0.0025 / 4
     width = 2.5e-3 / 4 + 1e-5
     np.testing.assert_allclose(log_likelihood(2.0, 1.0, 0.5), -np.log(width), rtol=1e-4)
     off = log_likelihood(2.0, 1.0, 0.5 + 2 * width)
@@ -437,7 +437,7 @@ def test_cheetah_velocity_heads_for_its_speed_and_has_no_expert():
 
 
 def at(env, position, velocity=(0.0, 0.0), progress=0, earned=0):
-    """Returns a constructed state, as `sequence` 4, 5, 2, 1 has it; not pressed yet."""
+    """Returns the task of `sequence` 4, 5, 2, 1, and a constructed state."""
     task = numpad.Task(jnp.array([4, 5, 2, 1]))
     state = env.reset(KEY, task)[1]._replace(
         position=array(*position),
@@ -466,7 +466,7 @@ def test_pads_are_numbered_by_rows_from_the_lower_left(place, pad):
 
 def test_the_expert_of_numpad_rolls_onto_the_next_pad_in_one_step():
     env: Any = taskbelief.make("numpad")
-    # between the pads, with a velocity to make up for; 5 is at (1, 0)
+    # between the pads, with a velocity to compensate; pad 5 is at (1, 0)
     task, state = at(env, (0.5, 0.3), (0.1, -0.05), progress=1, earned=1)
     np.testing.assert_allclose(env.distance(state, task), np.hypot(0.5, 0.3), rtol=1e-5)
     action = env.expert(KEY, state, task)
@@ -474,7 +474,7 @@ def test_the_expert_of_numpad_rolls_onto_the_next_pad_in_one_step():
     np.testing.assert_allclose(after.position, [1.0, 0.0], atol=1e-5)
     assert reward == 1.0 and after.progress == 2 and after.pressed == 5
     np.testing.assert_array_equal(env.goal(obs, task), [2])
-    # too far for one step: the direction is kept
+    # too far for one step: the largest force in the right direction
     task, state = at(env, (-1.5, 0.75), progress=1, earned=1)
     action = env.expert(KEY, state, task)
     np.testing.assert_allclose(action, [1.0, -0.75 / 2.5], rtol=1e-5)
@@ -482,7 +482,7 @@ def test_the_expert_of_numpad_rolls_onto_the_next_pad_in_one_step():
 
 @pytest.mark.parametrize(("progress", "gap"), [(0, (0.5, 0.0)), (1, (0.5, 0.0)), (3, (0.5, -1.0))])
 def test_the_expert_of_numpad_leaves_a_pad_that_it_is_on(progress, gap):
-    """To the gap beside it, on the side of the middle column; from there it is half a pad back."""
+    """It rolls to the gap beside the pad; the way back from there is half a pad spacing."""
     env: Any = taskbelief.make("numpad")
     centre = {0: (0.0, 0.0), 1: (1.0, 0.0), 3: (0.0, -1.0)}[progress]
     task, state = at(env, centre, progress=progress, earned=progress)
@@ -496,13 +496,13 @@ def test_the_expert_of_numpad_leaves_a_pad_that_it_is_on(progress, gap):
     [
         ((0.5, 0.0, 1, 1), 1, 2, 2, 1.0),  # the next pad, 5
         ((0.5, 0.0, 1, 3), 1, 2, 3, 0.0),  # lit and rewarded before a mistake
-        ((0.5, 0.0, 0, 2), -1, 1, 2, 0.0),  # the first, 4, once more after a mistake
-        ((0.5, 0.0, 2, 2), -1, 0, 2, 0.0),  # 4 out of turn: all lights go out
+        ((0.5, 0.0, 0, 2), -1, 1, 2, 0.0),  # the first, 4, again after a mistake
+        ((0.5, 0.0, 2, 2), -1, 0, 2, 0.0),  # 4 out of order: all lights go out
         ((0.5, -1.0, 3, 3), -1, 0, 0, 1.0),  # the last, 1: complete, and all can be earned again
     ],
 )
 def test_what_a_press_of_numpad_lights_and_pays(start, push, lights, earned, reward):
-    """From a gap half a pad spacing to the left or right, onto the pad there."""
+    """The ball rolls from a gap to the pad half a pad spacing to the left or right."""
     env: Any = taskbelief.make("numpad")
     task, state = at(env, start[:2], progress=start[2], earned=start[3])
     force = 0.5 / (0.25 * (1 + 1.5 + 1.75 + 1.875))
@@ -532,13 +532,13 @@ def test_the_likelihood_of_numpad_by_hand():
     rewarded = carry._replace(earned=jnp.array(2))
     assert explained(task, 1.0, lit, rewarded) == -20.0
     assert explained(task, 0.0, lit, rewarded) == 0.0
-    # another pad is lit than this sequence begins with
+    # the lit pad is not the first of this sequence
     swapped = numpad.Task(jnp.array([1, 5, 2, 4]))
     assert explained(swapped, 1.0, lit) == -20.0
 
 
 def test_a_cue_of_numpad_tells_of_the_pad_that_is_next_when_it_is_seen():
-    """Rolling onto pad 5 with pad 4 lit: before it the cue shows 5, after it 2."""
+    """The ball rolls onto pad 5 with pad 4 lit: the cue shows 5 before the step, 2 after it."""
     env: Any = taskbelief.make("numpad", cues="next")
     task, state = at(env, (0.5, 0.0), progress=1, earned=1)
     state = state._replace(cue=jnp.ones(4, bool))
@@ -547,7 +547,7 @@ def test_a_cue_of_numpad_tells_of_the_pad_that_is_next_when_it_is_seen():
     np.testing.assert_array_equal(obs[-9:], np.eye(9)[5])
     np.testing.assert_array_equal(after[-9:], np.eye(9)[2])
     carry = env.initial_carry(task)._replace(earned=jnp.array(1))
-    # another sequence explains lights and payment, and not what is next
+    # the second sequence explains lights and reward, but not the cue
     for sequence, log_likelihood in (([4, 5, 2, 1], 0.0), ([4, 5, 1, 2], -20.0)):
         other = numpad.Task(jnp.array(sequence))
         _, found = env.log_likelihood(other, carry, obs, action, reward, after)

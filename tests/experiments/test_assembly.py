@@ -25,7 +25,7 @@ def search():
 def test_scores_of_a_set_are_of_its_tasks(search):
     train, holdout = (search.env.task_set(split).goal[:20] for split in ("train", "holdout"))
     np.testing.assert_array_equal(search.exam.tasks.goal, jnp.concatenate([train, holdout]))
-    # 1 on the first twenty, 5 on the others, of 0 for random actions and of 4 and 8 for experts
+    # returns: training tasks 1, hold-out tasks 5, random actions 0, experts 4 and 8
     returns = [1.0] * 20 + [5.0] * 20
     references = {
         "train": References(0.0, 4.0, None),
@@ -59,26 +59,26 @@ def test_labels_that_name_training_tasks_have_no_likelihood_on_others(label, set
 
 
 def test_evaluations_play_the_environment_as_it_is_at_test(search):
-    """For three episodes where training has two; beliefs are compared there too."""
+    """They play three episodes where training has two, and compare beliefs in those too."""
     played, divergence = jax.eval_shape(search.evaluate, search.placed.like.learner.params)
     assert played.label_nll.shape == (15, 40)
-    assert divergence.shape == (15, 20)  # the first of the hold-out tasks that are played
+    assert divergence.shape == (15, 20)  # hold-out tasks only
     assert search.env.spec.episodes_per_task == 3
-    # what is trained on is as the flags say
+    # training uses the flags' settings
     assert search.placed.like.replay.rows.reward.shape[-1] == 10
     assert search.length.iteration_steps == 4 * 10
 
 
 @pytest.mark.parametrize("learner", ["svg0", "ppo"])
 def test_schedules_end_when_the_run_does(learner):
-    """With a learning rate that falls to nothing, the last update still moves the parameters, and
-    one more would not."""
+    """With a learning rate that decays to zero, the last update still moves the parameters, and
+    one more does not."""
     flags = ["--env", "bandit", "--agent", "baseline", "--learner", learner, "--env.arms", "3"]
     flags += ["--env.horizon", "4", "--train.envs", "4", "--train.warmup", "1"]
     flags += ["--train.batch", "4", "--train.replay_rows", "16", "--evaluation_tasks", "2"]
     flags += ["--agent.hidden", "4", "--agent.encoder", "4", "--learner.actor_hidden", "4"]
     flags += ["--learner.critic_hidden", "4", "--learner.learning_rate_end", "0"]
-    # three iterations, after one of svg0's to warm up
+    # three iterations, after a warm-up iteration of svg0
     flags += ["--steps", str((3 + (learner == "svg0")) * 16)]
     if learner == "svg0":
         flags += ["--train.updates", "2"]
@@ -101,7 +101,7 @@ def test_schedules_end_when_the_run_does(learner):
 
 @pytest.mark.parametrize(
     ("learner", "steps", "iterations", "warmup"),
-    # of 4 x 100 steps; warm-up counts as steps of the run
+    # iterations of 4 x 100 steps; steps of the warm-up count
     [("svg0", 4000, 9, 400), ("svg0", 4001, 10, 400), ("ppo", 4000, 10, 0), ("svg0", 1, 1, 400)],
 )
 def test_steps_are_rounded_up_to_whole_iterations(learner, steps, iterations, warmup):

@@ -26,7 +26,7 @@ def state(number: int) -> State:
 
 @pytest.fixture
 def run(tmp_path):
-    """With checkpoints 10 and 20."""
+    """A run with checkpoints 10 and 20."""
     for number in (10, 20):
         checkpoint.save(tmp_path, number, state(number), {"iteration": number}, keep=2)
     return tmp_path
@@ -55,7 +55,7 @@ def test_comes_back_bit_for_bit(run):
 
 
 def test_pearl_goes_on_bit_for_bit_from_what_comes_back(tmp_path):
-    """Two iterations in one go, or one, a checkpoint, and one."""
+    """The second iteration has the same result from a checkpoint as without one."""
     chosen = config.default("sparse_navigation", "pearl", "sac", "cpu")
     sizes = {"envs": 2, "updates": 2, "batch": 2, "warmup": 1, "replay_rows": 300}
     small = {

@@ -1,4 +1,4 @@
-"""The table of agents that others wrote: what it is made of, without those agents."""
+"""Tests of the table of other projects' agents, without those agents."""
 
 import argparse
 import csv
@@ -13,7 +13,7 @@ from tests.adapters.tally import Tally
 
 
 def test_a_policy_plays_each_hold_out_task_once():
-    """Tasks 4 and 5 pay ten times their number at each of 8 steps, and the sum of the actions."""
+    """Tasks 4 and 5 reward each of 8 steps with ten times their number plus the sum of actions."""
     starts = []
 
     def act(obs, start):
@@ -36,7 +36,7 @@ def test_rows_are_scored_between_random_and_expert(tmp_path, monkeypatch):
     rows = list(csv.DictReader(out.open()))
     assert [row["client"] for row in rows] == ["a", "b"]
     random, expert = float(rows[0]["random"]), float(rows[0]["expert"])
-    # of 5 arms the best pays 5 / 6; the standard error of 200 tasks is about 1
+    # the best of 5 arms has a mean of 5 / 6; the standard error of 200 tasks is about 1
     assert abs(random - 50) < 4 and abs(expert - 100 * 5 / 6) < 4
     assert float(rows[0]["score"]) == pytest.approx((65 - random) / (expert - random), abs=1e-4)
 

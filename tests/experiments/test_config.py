@@ -115,7 +115,7 @@ def test_help_explains_every_flag(capsys):
         for field in dataclasses.fields(getattr(chosen, group)):
             assert f"--{group}.{field.name} " in said
     assert " ".join(command.about(chosen).split()) in " ".join(said.split())
-    # after the flag and its type comes the text: never the default alone
+    # a text follows the flag and its type, never the default alone
     words = " ".join(said.partition(" options ")[2].replace("│", " ").split())
     assert words.count(" --") > 60
     for flag in words.split(" --")[1:]:
@@ -135,7 +135,7 @@ def test_help_lists_all_that_a_run_is_made_of(capsys):
 
 
 def test_a_run_begins_with_every_departure(monkeypatch):
-    """The preset's from the defaults, its label among them, and those of flags from the preset."""
+    """It lists what the preset changes in the defaults, label included, and flags in the preset."""
     rows = {
         ("bandit", presets.ANY, presets.ANY): {"label": "posterior_goal", "learner.gamma": 0.5},
         ("bandit", "baseline", presets.ANY): {"learner.privileged": False},
@@ -162,7 +162,7 @@ def test_a_run_begins_with_every_departure(monkeypatch):
     ("learner", "batch", "shards"), [("svg0", 4, 1), ("svg0", 8, 2), ("ppo", 4, 2)]
 )
 def test_small_batches_are_not_divided_among_devices(monkeypatch, learner, batch, shards):
-    """Parts have at least four meta-episodes; an on-policy batch is the whole collection."""
+    """Parts have at least four meta-episodes; an on-policy batch is all that an iteration plays."""
     monkeypatch.setattr(config.parallel, "usual_parts", lambda: 2)
     row = {("bandit", presets.ANY, presets.ANY): {"train.batch": batch}}
     monkeypatch.setitem(presets.PRESETS, "cpu", row)

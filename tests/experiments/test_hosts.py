@@ -1,4 +1,4 @@
-"""Test of two processes on loopback, which give the results of one."""
+"""Tests that two processes on loopback give the results of one."""
 
 import socket
 
@@ -10,7 +10,7 @@ from experiments import command, evaluate, run
 from tests.experiments import tiny
 
 UPDATES = 20
-TOLERANCE = 1e-5  # of parameters of order 1; sums of two halves round otherwise than one
+TOLERANCE = 1e-5  # for parameters of order 1; sums of two halves are rounded differently
 
 
 def test_two_processes_train_as_one(tmp_path):
@@ -29,7 +29,7 @@ def test_two_processes_train_as_one(tmp_path):
     run.main(tiny.arguments(alone, UPDATES, *flags))
     said = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
-    assert "Done in" in said[0] and "Done in" not in said[1]  # one speaks for both
+    assert "Done in" in said[0] and "Done in" not in said[1]  # only process 0 prints
     params = [evaluate.load(path)[0].params for path in (alone, together)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=TOLERANCE), *params)
 

@@ -31,7 +31,7 @@ def test_scores_are_of_the_hold_out_set_unless_said_otherwise():
 
 def test_each_set_is_measured_by_its_own_tasks(monkeypatch):
     entry = references.measure(World())
-    # four steps of 1000 times the task, and 1 + 2 + 3 + 4
+    # four steps with 1000 times the task each, plus 1 + 2 + 3 + 4
     for split, tasks in (("train", TRAIN), ("holdout", HOLDOUT)):
         found = entry[split]["random"]
         returns = 4000 * tasks + 10

@@ -1,4 +1,4 @@
-"""Tests of whole runs: their files, and their independence of interruptions."""
+"""Tests whole runs: the files they write, and that interruptions change nothing."""
 
 import csv
 import json
@@ -71,7 +71,7 @@ def test_leaves_its_files(finished):
     ("counts", "rows", "evaluated"),
     [
         ((10, 5, 2), [0, 2, 4, 5, 6, 8, 10], {0, 5, 10}),
-        ((10, 3, 0), [0, 3, 7, 10], {10}),  # never but at the end, beside the one before training
+        ((10, 3, 0), [0, 3, 7, 10], {10}),  # only at the end; that before training is always made
         ((2, 100, 40), [0, 1, 2], {0, 1, 2}),
     ],
 )
@@ -81,7 +81,7 @@ def test_rows_and_evaluations_are_spread_over_the_run(counts, rows, evaluated):
 
 
 def test_a_row_is_the_mean_of_its_own_iterations(finished, tmp_path):
-    """The same run in twice as many rows: two of them have the mean of one."""
+    """In the same run with twice as many rows, two rows have the mean of one."""
     ten, twenty = rows(finished), rows(train(tmp_path / "run", ITERATIONS, "--rows", "20"))
     assert [int(row["iteration"]) for row in twenty] == list(range(0, ITERATIONS + 1, 30))
     steps = [(int(row["iteration"]) + 1) * tiny.ITERATION for row in twenty]  # with the warm-up
@@ -175,8 +175,8 @@ def test_seeds(finished, tmp_path):
 
 
 def test_seeds_side_by_side_are_each_as_alone(tmp_path):
-    """To float tolerance, on one device and on a device each; and interrupted and resumed they are
-    the same to the bit."""
+    """They match single runs to float tolerance, on one device and on one device each; interrupted
+    and resumed, they match to the bit."""
     apart = tmp_path / "apart"
     process = tiny.start(*tiny.arguments(apart, 30, "--num-seeds", "2"), devices=2)
     together = train(tmp_path / "together", 30, "--num-seeds", "2")

@@ -1,4 +1,4 @@
-"""The command that scores a policy: what it draws, and what it refuses."""
+"""Tests of the command that scores a policy: its figures and its refusals."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ def test_parts_and_regret_are_drawn_beside_those_of_the_references(axes):
     np.testing.assert_array_equal(lines["explorer"], [1.0, 4.0])
     axes.clear()
     one = played()
-    score._by_part(axes, dataclasses.replace(one, policy="explorer"))  # a reference itself: once
+    score._by_part(axes, dataclasses.replace(one, policy="explorer"))  # a reference is drawn once
     assert len(axes.get_lines()) == 3
     axes.clear()
     score._regret(axes, played())

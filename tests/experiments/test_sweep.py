@@ -34,7 +34,7 @@ def test_a_sweep_is_resumable_and_leaves_tables_and_pictures(tmp_path):
     cells += ["--together"]
     done = sweep(tmp_path, *cells, *FLAGS)
     assert done.returncode == 0, done.stderr
-    # the combination that makes no sense without an expert is named, with what it lacks
+    # the combination that needs an expert is reported, with the flag that it lacks
     refused, finished = done.stdout.split("\n")[1:3]
     assert "exit status 2" in refused and "--expert" in refused
     assert finished.endswith("finished")

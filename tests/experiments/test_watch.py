@@ -30,7 +30,7 @@ def agent_of(env, agent, label=None, **settings):
 
 
 def watched(trained):
-    """Returns the filmed meta-episode and the same one from `rollout`, after a comparison."""
+    """Compares the filmed meta-episode with the same one from `rollout`; returns both."""
     tasks = trained.env.task_set("holdout", 1)
     found = watch.play_agent(trained, jax.tree.map(lambda leaf: leaf[0], tasks), KEY)
     played = trained.rollout(tasks, jax.random.split(KEY)[0])
@@ -63,7 +63,7 @@ def test_goals_without_a_closed_form_are_counted_among_draws():
 
 
 def test_numbers_are_weighed_over_the_hypotheses():
-    """A normal density at each hypothesis's angle: the most probable is the nearest to its mean."""
+    """Under a normal belief, the hypothesis with the angle nearest to the mean is most probable."""
     found, played = watched(agent_of("semicircle", "belief", "description", **SMALL["semicircle"]))
     probs, angles = np.exp(found.views.learned.log_probs), found.labels[:, 0]
     assert probs.shape == (9, len(angles))
@@ -78,7 +78,7 @@ def test_numbers_are_weighed_over_the_hypotheses():
     np.testing.assert_allclose(bends[0], bends[1], rtol=1e-2)
     assert np.all(bends[0] < 0)
     exact = np.exp(found.beliefs.log_probs) @ angles
-    np.testing.assert_allclose(exact[:-1], played.posterior[:, 0, 0], atol=0.02)  # another grid
+    np.testing.assert_allclose(exact[:-1], played.posterior[:, 0, 0], atol=0.02)  # on another grid
     np.testing.assert_allclose(found.views.truth[:, 0], found.task.angle, rtol=1e-6)
 
 
@@ -104,8 +104,8 @@ def film(monkeypatch, *arguments):
 
 
 def test_a_saved_agent_is_filmed(tmp_path, monkeypatch, capsys):
-    """The film shows the belief about the next pad and the exact one; it is in the agent's
-    folder."""
+    """The film shows the learned and the exact belief about the next pad; it is saved in the
+    agent's folder."""
     trained = agent_of("numpad", "aux_head", "expert_goal", **SMALL["numpad"])
     found, played = watched(trained)
     np.testing.assert_allclose(found.views.exact.mean[:-1], played.posterior[:, 0], atol=1e-5)

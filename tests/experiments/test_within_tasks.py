@@ -37,7 +37,7 @@ def test_adaptation_splits_meta_episodes(searcher, tmp_path, monkeypatch, capsys
     np.testing.assert_allclose(record["return_by_episode"], played.returns.mean(0), atol=1e-4)
     hit = [(played.returns[:, : num + 1] > 0).any(axis=1).mean() for num in range(3)]
     np.testing.assert_allclose(record["hit_by_episode"], hit, atol=1e-4)
-    assert (played.paths[:, :, -1] != 0.0).any(axis=-1).all()  # its end, before the reset
+    assert (played.paths[:, :, -1] != 0.0).any(axis=-1).all()  # ends of paths, before the reset
     assert (tmp_path / "adaptation.png").stat().st_size > 1000
     assert "searcher" in capsys.readouterr().out
 
@@ -69,7 +69,7 @@ def test_beliefs_are_held_against_the_posterior_at_every_step(
     assert record["env_steps"][0] == 0
     assert len(record["kl_over_training"]) == len(record["env_steps"])
     assert record["kl_over_training"][-1] == pytest.approx(np.mean(record["kl_by_step"]), abs=1e-3)
-    assert min(record["kl_by_step"]) >= 0.0  # over a grid: no noise of sampling
+    assert min(record["kl_by_step"]) >= 0.0  # computed on a grid, without sampling noise
     assert (tmp_path / "beliefs.png").stat().st_size > 1000
     assert "nats" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""Transitions carry their task, meta-episode and step through the replay of tasks."""
+"""Tests of the replay of tasks, with transitions that carry their task, meta-episode and step."""
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ STEPS = 4
 
 
 def played(ids, reached=True) -> Trajectory:
-    """Meta-episodes [STEPS, B] of these names; observations are (name, step), what an action
-    leads to is a tenth of a step before the next, and rewards are the steps in tens."""
+    """Meta-episodes [STEPS, B] with these ids. Observations are (id, step), rewards 10 times the
+    step; the observation that an action reaches is 0.1 steps before the next one."""
     ids = jnp.asarray(ids, jnp.float32)
     at = jnp.arange(STEPS + 1.0)[:, None] * jnp.ones(len(ids))
     obs = jnp.stack([jnp.broadcast_to(ids, at.shape), at], axis=-1)
@@ -28,8 +28,8 @@ def played(ids, reached=True) -> Trajectory:
 
 
 def filled(kind, calls, num, capacity=12, rings=1):
-    """(the buffer, the tasks of each call) after `calls` times `num` meta-episodes, whose names
-    are 100 times their task and the number of the call, from 1."""
+    """Returns (the buffer, the tasks of each call) after `calls` additions of `num` meta-episodes,
+    whose ids are 100 times their task plus the number of the call, from 1."""
     example = jax.eval_shape(lambda: played([0.0] * num))
     buffer = kind.init(capacity, example, rings)
     turns = []
@@ -45,8 +45,8 @@ def test_a_transition_leads_to_what_came_before_the_reset():
     np.testing.assert_array_equal(found.obs[:, 1], [[8, 0], [8, 1], [8, 2], [8, 3]])
     np.testing.assert_allclose(found.next_obs[:, 1, 1], [0.9, 1.9, 2.9, 3.9], rtol=1e-6)
     np.testing.assert_array_equal(found.action[:, 0], [100, 101, 102, 103])
-    np.testing.assert_array_equal(found.reward[:, 0], [0, 10, 20, 30])  # what was seen,
-    np.testing.assert_array_equal(found.learning_reward[:, 0], [0, -1, -2, -3])  # and learnt from
+    np.testing.assert_array_equal(found.reward[:, 0], [0, 10, 20, 30])  # observed
+    np.testing.assert_array_equal(found.learning_reward[:, 0], [0, -1, -2, -3])  # learnt from
     np.testing.assert_array_equal(found.terminated[:, 0], [False, False, True, False])
     no_reset = _by_task.transitions_of(played([7, 8], reached=False))
     np.testing.assert_array_equal(no_reset.next_obs[:, 1, 1], [1, 2, 3, 4])
@@ -57,7 +57,7 @@ def test_tasks_are_played_in_turn_and_the_newest_are_kept_of_each():
     buffer, turns = filled(kind, calls=8, num=2, capacity=13)  # rounded up: 3 of each task
     assert turns == [[0, 1], [2, 3], [4, 0], [1, 2], [3, 4], [0, 1], [2, 3], [4, 0]]
     names = buffer.rows.obs[0, :, :, 0, 0]
-    # task 0 came in calls 1, 3, 6 and 8: the last one over the first
+    # task 0 is added in calls 1, 3, 6 and 8: the last overwrites the first
     assert names.tolist() == [
         [8, 3, 6],
         [101, 104, 106],
@@ -75,8 +75,8 @@ def test_the_batch_is_of_all_the_history_and_the_context_of_the_latest_meta_epis
     assert names.shape == (60, 20)
     assert sample.context.obs.shape == (50, 20, 2)
     task = names // 100
-    assert np.all(task == task[0])  # a column is of one task,
-    np.testing.assert_array_equal(sample.context.obs[..., 0] // 100, task[:50])  # in both
+    assert np.all(task == task[0])  # each column is of one task
+    np.testing.assert_array_equal(sample.context.obs[..., 0] // 100, task[:50])  # the same in both
     history = {0: {1, 2, 4}, 1: {101, 103, 104}, 2: {202, 203}}
     latest = {0: 4, 1: 104, 2: 203}
     for column in range(20):
@@ -84,7 +84,7 @@ def test_the_batch_is_of_all_the_history_and_the_context_of_the_latest_meta_epis
         assert set(names[:, column]) == history[of]
         assert set(np.asarray(sample.context.obs[:, column, 0])) == {latest[of]}
     assert set(task[0]) == {0, 1, 2}
-    for part in sample:  # the parts of a transition stay together, and every step comes up
+    for part in sample:  # fields of a transition stay together, and every step is drawn
         step = np.asarray(part.obs[..., 1])
         assert set(step.ravel()) == {0, 1, 2, 3}
         np.testing.assert_array_equal(part.reward, 10 * step)
@@ -93,8 +93,8 @@ def test_the_batch_is_of_all_the_history_and_the_context_of_the_latest_meta_epis
 
 
 def test_context_and_batch_never_share_a_draw():
-    """Of one task played once: the same step comes up in both at one place in four, as by chance,
-    and neither follows from the other."""
+    """For one task played once, the steps drawn for both are independent: each of 16 pairs of steps
+    is drawn in about 25 of 400 places."""
     kind = _by_task.replay(1, 400, 400, STEPS)
     buffer, _ = filled(kind, calls=1, num=1, capacity=1)
     sample = kind.sample(buffer, jax.random.key(0), 1)
@@ -105,7 +105,7 @@ def test_context_and_batch_never_share_a_draw():
 
 
 def test_the_context_is_of_the_first_episodes():
-    """Two episodes of two steps: of the first, or of both, about as often."""
+    """Of two episodes with two steps each, it covers the first or both, about equally often."""
     kind = _by_task.replay(1, 1, 40, STEPS // 2)
     buffer, _ = filled(kind, calls=1, num=1, capacity=1)
     sample = kind.sample(buffer, jax.random.key(0), 100)

@@ -38,8 +38,8 @@ def test_the_critic_alone_is_wider_for_it():
 
 @pytest.mark.parametrize(("slope", "reward", "moved"), [(1e6, 0.0, "agent"), (0.0, 1e6, "critic")])
 def test_a_long_gradient_shortens_no_other(slope, reward, moved):
-    """After one update, another in which the loss of the agent's own label, or the critic's
-    error, is larger by orders: the others move as they do where it is not, to the bit."""
+    """A second update has a far larger loss of the agent or error of the critic: the other parts
+    move exactly as in an update without it."""
     config = svg0.Config(privileged=False, actor_hidden=8, critic_hidden=8, max_gradient_norm=1.0)
     spec = wiring.spec_of(action=Discrete(2), obs_dim=2, steps=1)
     agent = wiring.toy(aux=lambda weight, label: weight * jnp.mean(label.h))
@@ -71,7 +71,7 @@ def test_a_long_gradient_shortens_no_other(slope, reward, moved):
 
 @pytest.mark.parametrize(("given", "kept"), [(None, -3.0), (0.5, 0.5)])
 def test_the_usual_entropy_is_kept_unless_another_is_given(given, kept):
-    """For three continuous numbers it is -3: the cost rises by the lack of entropy."""
+    """For three continuous numbers it is -3: the log cost rises in proportion to the deficit."""
     config = svg0.Config(
         privileged=False, actor_hidden=4, critic_hidden=4, entropy_rate=0.1, entropy_target=given
     )

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.usefixtures("unoptimised")
     [
         (1.1, 2.0, -2.2, -2.0),  # inside
         (0.9, -2.0, 1.8, 2.0),
-        (1.5, 2.0, -2.4, 0.0),  # gone as far as pays: the clip holds it
+        (1.5, 2.0, -2.4, 0.0),  # past the clip in the advantage's direction: no gradient
         (0.5, -2.0, 1.6, 0.0),
-        (0.5, 2.0, -1.0, -2.0),  # gone the wrong way: no clip, so that it comes back
+        (0.5, 2.0, -1.0, -2.0),  # past it the wrong way: not clipped, so that it returns
         (1.5, -2.0, 3.0, 2.0),
     ],
 )
@@ -41,16 +41,16 @@ def test_policy_loss_is_a_mean_and_learns_nothing_through_the_advantage():
     assert not jnp.any(jax.grad(lambda a: ppo.policy_loss(ratio, a, 0.2))(advantage))
 
 
-# Targets 1 and 5: mean 3, standard deviation 2; the clip of 0.25 reaches 0.5 to both sides.
-# The values before were 2 and 2. Errors by hand, each the larger of the free and the clipped one.
+# Targets 1 and 5: mean 3, standard deviation 2; the clip of 0.25 allows changes of up to 0.5.
+# The values before were 2 and 2. Errors by hand: the larger of the unclipped and the clipped one.
 @pytest.mark.parametrize(
     ("value", "errors", "slopes"),
     [
-        # 2.2 stays within reach: (1 - 2.2)^2; 4 goes further: (5 - 2.5)^2 > (5 - 4)^2
+        # 2.2 is within 0.5: (1 - 2.2)^2; 4 is not: (5 - 2.5)^2 > (5 - 4)^2
         ((2.2, 4.0), (1.44, 6.25), (2.4, 0.0)),
-        # 0 goes towards the target but further than it may: (1 - 1.5)^2 < (1 - 0)^2, no clip
+        # 0 is not, but the clipped error is smaller: (1 - 1.5)^2 < (1 - 0)^2, no clip
         ((0.0, 2.4), (1.0, 6.76), (-2.0, -5.2)),
-        # 1.2 too: (1 - 1.5)^2 > (1 - 1.2)^2, clipped; 1 goes away: (5 - 1)^2 > (5 - 1.5)^2
+        # 1.2 is not: (1 - 1.5)^2 > (1 - 1.2)^2, clipped; nor is 1: (5 - 1)^2 > (5 - 1.5)^2, no clip
         ((1.2, 1.0), (0.25, 16.0), (0.0, -8.0)),
     ],
 )
@@ -59,7 +59,7 @@ def test_value_loss_inside_and_outside_the_clip(value, errors, slopes):
     loss, gradient = jax.value_and_grad(lambda v: ppo.value_loss(v, before, target, 0.25))(
         jnp.array([value])
     )
-    # half the mean over two, in variances of the targets
+    # half the mean of both, divided by the variance of the targets, 4
     np.testing.assert_allclose(loss, sum(errors) / 16, rtol=1e-5)
     np.testing.assert_allclose(gradient[0], np.array(slopes) / 16, rtol=1e-5, atol=1e-7)
 
@@ -93,8 +93,8 @@ def test_neither_loss_depends_on_the_scale_of_rewards():
 
 def test_generalised_advantages_across_an_episode_end():
     """Two streams of three steps, discount 0.5, lambda 0.8; rewards 1, 2, 4; values before each
-    step 2, 3, 1 and of what came last 5. In both an episode ends at step 1, which cuts nothing;
-    the second also terminates as time runs out, and 5 counts for nothing.
+    step 2, 3, 1, and 5 after the last. In both an episode ends at step 1, which does not cut the
+    return; the second also terminates at the time limit, and its 5 does not count.
 
       first:  deltas 1 + 0.5 * 3 - 2 = 0.5;  2 + 0.5 * 1 - 3 = -0.5;  4 + 0.5 * 5 - 1 = 5.5
               A_2 = 5.5;  A_1 = -0.5 + 0.4 * 5.5 = 1.7;  A_0 = 0.5 + 0.4 * 1.7 = 1.18
@@ -114,7 +114,7 @@ def test_generalised_advantages_across_an_episode_end():
 # ---- an update --------------------------------------------------------------------
 
 SPEC = wiring.spec_of(action=Discrete(2), obs_dim=2, steps=3)
-# three steps of two meta-episodes; an episode ends inside the first, the second ends for good
+# three steps of two meta-episodes; the first has a termination inside, the second at its end
 ACTION = np.array([[0, 1], [1, 1], [0, 0]])
 REWARD = np.array([[1.0, 0.0], [-2.0, 0.5], [0.5, 3.0]])
 TERMINATED = np.array([[False, False], [True, False], [False, True]])
@@ -133,8 +133,8 @@ def returns_by_hand(value, reward, gamma, lambda_):
 
 
 def test_the_losses_of_an_update_are_those_of_its_batch():
-    """The metrics of one pass against NumPy, from probabilities and values that the public
-    functions give."""
+    """Compares the metrics of one pass with NumPy, given the probabilities and values that the
+    public functions return."""
     config = ppo.Config(
         privileged=False,
         actor_hidden=8,
@@ -179,13 +179,13 @@ def test_the_losses_of_an_update_are_those_of_its_batch():
             "actor_loss": actor,
             "critic_loss": critic,
             "entropy": entropy,
-            "loss": actor + 0.3 * critic - 0.7 * entropy + 3.0 * 5.0,  # of the weight, 3
+            "loss": actor + 0.3 * critic - 0.7 * entropy + 3.0 * 5.0,  # the weight is 3
             "kl": np.mean(ratio - 1 - np.log(ratio)),
             "clipped": 4 / 6,
             "value": value[:-1].mean(),
         }
 
-    # where there is a dense reward it takes the place of the sparse one
+    # a dense reward replaces the sparse one
     dense = REWARD[::-1] + 1.0
     log_prob = np.log(chosen / ratio)
     batch = wiring.batch_of(OBS, ACTION, log_prob, REWARD, TERMINATED, dense=dense)
@@ -195,9 +195,9 @@ def test_the_losses_of_an_update_are_those_of_its_batch():
 
 
 def test_two_updates_by_hand():
-    """All parameters zero: hidden units stay zero, so that only the last biases learn. The
-    policy is then softmax(b) and the value v everywhere, and an update can be followed in NumPy:
-    advantages, clips, entropy, norm of the gradient, Adam and its learning rate."""
+    """With all parameters zero, hidden units stay zero and only the last biases learn. The policy
+    is then softmax(b) and the value v everywhere, and NumPy can reproduce an update: advantages,
+    clips, entropy, norm of the gradient, Adam and its learning rate."""
     config = ppo.Config(
         privileged=False,
         actor_hidden=8,
@@ -230,7 +230,7 @@ def test_two_updates_by_hand():
             probs = np.exp(b) / np.exp(b).sum()
             ratio = probs[ACTION] / np.exp(log_prob)
             free = np.where(advantage > 0, ratio < 1.2, ratio > 0.8)
-            score = np.eye(2)[ACTION] - probs  # of log pi by b
+            score = np.eye(2)[ACTION] - probs  # gradient of log pi by b
             by_b = -np.mean((free * ratio * advantage)[..., None] * score, axis=(0, 1))
             entropy = -np.sum(probs * np.log(probs))
             by_b += 0.05 * probs * (np.log(probs) + entropy)  # minus the cost times dH / db
@@ -255,7 +255,7 @@ def test_two_updates_by_hand():
 
 
 def test_each_meta_episode_learns_once_an_epoch():
-    """The n-th of six counts 10^n: the sum over the passes shows how often each was in one."""
+    """Meta-episode n of six counts 10^n: the digits of the sum show how often each was used."""
     config = ppo.Config(privileged=False, actor_hidden=4, critic_hidden=4, epochs=2, minibatches=3)
     agent = wiring.toy(metrics=lambda label: {"seen": jnp.sum(label.h[0])})
     learner = ppo.make(wiring.posed(SPEC), agent, config)

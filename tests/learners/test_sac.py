@@ -1,6 +1,6 @@
-"""SAC on transitions against an independent account in NumPy, through its public functions.
+"""Tests of SAC against independent computations in NumPy, through its public functions.
 
-What the networks say is read from outside, by metrics of batches of a single transition.
+The outputs of the networks are read from the metrics of batches of a single transition.
 """
 
 import jax
@@ -33,8 +33,8 @@ RNG = np.random.default_rng(1)
 
 
 def infer(params, context, obs, key):
-    """Features are the observations plus a hypothesis for each task: what its context paid in all,
-    times a weight, and a draw."""
+    """Features are the observations plus a latent for each task: the sum of its context's rewards
+    times a weight, plus noise."""
     told = params["weight"] * jnp.sum(context.reward, axis=0)
     z = told[:, None] + 0.5 * jax.random.normal(key, (obs.shape[1], 2))
     features = obs + z
@@ -44,7 +44,7 @@ def infer(params, context, obs, key):
 
 
 class Made:
-    """A learner with its update compiled, also for transitions each on their own."""
+    """A learner with its update compiled, for one sample and for several separate ones."""
 
     def __init__(self, config=CONFIG):
         agent = wiring.toy(infer_offline=infer)
@@ -54,7 +54,7 @@ class Made:
         self.each = jax.jit(each)
 
     def start(self):
-        """A state whose networks say something: their first ones are nearly constant."""
+        """A state with larger parameters, because the initial networks are nearly constant."""
         state = self.learner.init(jax.random.key(0))
         return state._replace(
             params=jax.tree.map(lambda leaf: 3.0 * leaf, state.params),
@@ -69,7 +69,7 @@ def made(request):
 
 
 def steps(num=3, tasks=2, **parts):
-    """Transitions [num, tasks], of random numbers but for `parts`."""
+    """Transitions [num, tasks] of random numbers, except for `parts`."""
     shape = (num, tasks)
     drawn = Transition(
         RNG.normal(size=(*shape, 2)),
@@ -86,21 +86,21 @@ def steps(num=3, tasks=2, **parts):
 
 
 def silent(num=4, tasks=2):
-    """A context that tells nothing."""
+    """A context with rewards of zero, whose latent is noise alone."""
     return steps(num, tasks, reward=np.zeros((num, tasks)))
 
 
 def value_of_target(made, state, obs):
-    """What the target says of `obs` [D] under the draw of KEY: of a transition that ends nowhere
-    and pays nothing, the target is the discounted value."""
+    """The target network's value of `obs` [D] with the noise of KEY: the target of a transition
+    without reward or termination is the discounted value."""
     end = steps(1, 1, next_obs=obs[None, None], learning_reward=np.zeros((1, 1)))
     return float(made.update(state, Sample(end, silent(1, 1)), KEY)[1]["q_target"]) / 0.9
 
 
 def test_the_target_is_valued_where_the_action_led_before_the_reset(made):
-    """An episode of two steps, then the next one's first, by hand: what is paid for coming to x,
-    and 0.9 of the value of x, although the episode ends there and the next begins at 0; nothing
-    follows where the episode came to an end of its own."""
+    """By hand, for an episode of two steps and the first step of the next: the target is the reward
+    for reaching x plus 0.9 times the value of x, although the episode ends there and the next
+    begins at 0. After a termination it is the reward alone."""
     state = made.start()
     led_to = np.array([[0.3, -0.2], [0.7, 0.4], [0.1, 0.1]])
     obs = np.array([[0.0, 0.0], [0.3, -0.2], [0.0, 0.0]])
@@ -127,11 +127,11 @@ def test_the_target_is_valued_where_the_action_led_before_the_reset(made):
 
 
 def test_one_hypothesis_for_an_observation_and_the_next(made):
-    """Under another draw for the second, the value of the same observation differs."""
+    """With different noise for the next one, the value of the same observation would differ."""
     state = made.start()
     same = steps(1, 1, learning_reward=np.zeros((1, 1)))
     same = same._replace(next_obs=same.obs)
-    # online and target value alike: the soft value is learnt from, the target's is the target
+    # equal online and target networks, so that `q_target` gives the online value
     state = state._replace(target=jax.tree.map(jnp.copy, state.params["heads"]))
     metrics = made.update(state, Sample(same, silent(1, 1)), KEY)[1]
     soft = -metrics["actor_loss"]
@@ -140,8 +140,8 @@ def test_one_hypothesis_for_an_observation_and_the_next(made):
 
 
 def test_losses_by_hand(made):
-    """Of one transition: Q of both heads from the critic's loss under two targets, the policy from
-    the entropy, and with them the actor's and the value's loss."""
+    """For one transition, the critic's loss under two targets yields Q of both heads; with them and
+    the policy, the entropy and the actor's loss are computed by hand."""
     state = made.start()
     one = steps(1, 1, terminated=np.ones((1, 1), bool))
     obs = np.asarray(one.obs[0])
@@ -208,8 +208,8 @@ def test_every_network_moves_and_the_target_follows_the_value(made):
 
 
 def test_actor_and_state_value_train_no_agent():
-    """Nor do targets. Action values of zero weights, however wrong they are, have no slope in what
-    is inferred; without a penalty nothing moves the agent then."""
+    """Nor do targets. Action values with zero weights have no gradient with respect to the
+    features, so that without a penalty nothing trains the agent."""
 
     def quiet(params, context, obs, key):
         return infer(params, context, obs, key)._replace(loss=jnp.zeros(obs.shape[:2]))
@@ -235,7 +235,7 @@ def test_actor_and_state_value_train_no_agent():
 
 def test_its_replay_is_of_the_training_tasks_with_the_sizes_of_its_config(made):
     kind = made.learner.replay
-    buffer, turns = filled(kind, calls=2, num=2)  # of four tasks
+    buffer, turns = filled(kind, calls=2, num=2)  # one meta-episode of each of four tasks
     assert turns == [[0, 1], [2, 3]]
     sample = kind.sample(buffer, KEY, 5)
     assert sample.batch.reward.shape == (3, 5)

@@ -1,7 +1,7 @@
-"""SVG(0) against an independent account in NumPy, through its public functions alone.
+"""Tests of SVG(0) against independent computations in NumPy, through its public functions alone.
 
-What the networks say is read from outside: probabilities of actions from `act`, Q from the
-metric of a batch of a single step.
+The outputs of the networks are read through these: probabilities of actions from `act`, Q from
+the metric of a batch of a single step.
 """
 
 import dataclasses
@@ -43,13 +43,13 @@ RNG = np.random.default_rng(1)
 OBS = RNG.normal(size=(4, NUM, 2))
 ACTION = RNG.integers(2, size=(3, NUM))
 REWARD = RNG.normal(size=(3, NUM))
-# in the second an episode ends inside the task, the third ends with its task, the fourth both
+# the second has a termination inside the task, the third one at its end, the fourth both
 TERMINATED: np.ndarray = np.zeros((3, NUM), bool)
 TERMINATED[0, 1] = TERMINATED[2, 2] = TERMINATED[1, 3] = TERMINATED[2, 3] = True
 
 
 class Made:
-    """A learner with its update compiled, also for histories each on their own."""
+    """A learner with its update compiled, for a batch and for each of several histories alone."""
 
     def __init__(self, agent=None, config=CONFIG, spec=SPEC):
         self.spec = spec
@@ -60,7 +60,7 @@ class Made:
         self.metrics_of_each = jax.jit(alone)
 
     def start(self, seed=0, **fields):
-        """A state whose networks say something: their first ones are nearly constant."""
+        """A state with larger parameters, because the initial networks are nearly constant."""
         state = self.init(jax.random.key(seed))
         params = jax.tree.map(lambda leaf: 2.0 * leaf, state.params)
         target = jax.tree.map(lambda leaf: 2.0 * leaf, state.target)
@@ -83,7 +83,7 @@ class Made:
         return self.metrics_of_each(state, jax.tree.map(lambda *rows: jnp.stack(rows), *batches))
 
     def q(self, state, obs):
-        """Q of both actions on seeing obs [N, D]: [N, 2]."""
+        """Q of both actions at obs [N, D]: [N, 2]."""
         num = len(obs)
         none = np.zeros((1, num))
         columns = [
@@ -111,8 +111,8 @@ def single_step(num=2, log_prob=np.log(0.5), **more):
 
 
 def test_the_critics_targets_are_retraces(made):
-    """Off-policy histories whose ratios are below and above 1; the target networks are others
-    than those that learn; the reward is the label's."""
+    """Off-policy histories have ratios below and above 1, target networks differ from the online
+    ones, and the reward is the label's."""
     target = made.init(jax.random.key(5)).params
     target = jax.tree.map(lambda leaf: 2.0 * leaf, target)
     state = made.start(target=target)
@@ -131,7 +131,7 @@ def test_the_critics_targets_are_retraces(made):
         bootstrap = expected[t + 1]
         if t < 2:
             bootstrap = bootstrap + 0.8 * np.minimum(1, ratio[t + 1]) * (goal[t + 1] - q[t + 1])
-        # only what ends for good as time runs out has nothing beyond
+        # a termination stops the bootstrap only at the last step
         discount = 0.9 * (1 - TERMINATED[t] * (t == 2))
         goal[t] = REWARD[t] + discount * bootstrap
 
@@ -145,7 +145,7 @@ def test_the_critics_targets_are_retraces(made):
 
 
 def test_target_features_are_the_target_agents():
-    """Q of what is reached is asked on features of the lagging agent, here of another weight."""
+    """Q of the next observation uses features of the target agent, here with another weight."""
     made = Made(
         wiring.toy(
             critic=lambda weight, obs: weight * jnp.concatenate([obs, obs[..., :1]], axis=-1)
@@ -162,7 +162,7 @@ def test_target_features_are_the_target_agents():
 
 
 def test_the_critic_moves_towards_its_target(made):
-    """Of what ends at once, the target is the reward: 1 for one action, -1 for the other."""
+    """The target of a step that terminates is its reward: 1 for one action, -1 for the other."""
     obs = np.tile(RNG.normal(size=2), (2, 2, 1))
     action, over = np.array([[0, 1]]), np.ones((1, 2), bool)
     reward = np.array([[1.0, -1.0]])
@@ -176,8 +176,8 @@ def test_the_critic_moves_towards_its_target(made):
 
 @pytest.mark.parametrize("bootstrap", [True, False])
 def test_the_value_beyond_the_task_counts_if_asked_for(bootstrap):
-    """Of one step that pays nothing: nothing, or the discounted value of what comes next, which
-    is that of the same observation."""
+    """The target of one step without reward is 0, or the discounted value of the next observation,
+    which is the same one."""
     made = Made(config=dataclasses.replace(CONFIG, bootstrap_at_task_end=bootstrap))
     state = made.start()
     state = state._replace(target=jax.tree.map(jnp.copy, state.params))
@@ -228,8 +228,8 @@ def test_the_actor_learns_the_action_of_the_larger_q(made):
 
 
 def test_what_the_actor_gains_trains_neither_critic_nor_its_features():
-    """Whether the actor's loss counts very much or very much against, the critic and what it
-    reads move alike."""
+    """The critic and its features move alike under a large positive and a large negative weight of
+    the actor's loss."""
     agent = wiring.toy(
         critic=lambda weight, obs: weight * jnp.concatenate([obs, obs[..., :1]], axis=-1)
     )
@@ -294,8 +294,8 @@ def test_the_usual_entropy(action, usual):
 
 
 def test_the_agents_own_losses_have_their_weights_and_the_rate_its_schedule():
-    """The slope of the toy's weight is the mean of the penalty, and of the labels; Adam's first
-    step is the rate times the slope's sign, and so is each step while the slope stays."""
+    """The gradient of the toy's weight is the mean penalty plus the mean label; Adam's first step
+    is the rate times the gradient's sign, and so is each step at a constant gradient."""
     agent = wiring.toy(
         penalty=lambda weight, obs: weight * obs[..., 0],
         aux=lambda weight, label: weight * jnp.mean(label.h),
@@ -305,7 +305,7 @@ def test_the_agents_own_losses_have_their_weights_and_the_rate_its_schedule():
     def batch(penalty, h):
         obs = np.zeros((4, 2, 2))
         obs[:-1, :, 0] = penalty
-        obs[-1] = 100.0  # what came after the last step has no penalty
+        obs[-1] = 100.0  # the observation after the last step has no penalty
         zero = np.zeros((3, 2))
         return wiring.batch_of(obs, zero.astype(int), zero, zero, h=h, dense=zero)
 
@@ -323,8 +323,8 @@ def test_the_agents_own_losses_have_their_weights_and_the_rate_its_schedule():
 
 
 def test_long_gradients_are_cut():
-    """Of slopes of a million and then a thousand, each is cut to the same length: Adam's second
-    step is as long as its first. Uncut it would be two thirds."""
+    """Gradients of a million and then a thousand are clipped to the same norm, and Adam's second
+    step is as long as its first. Unclipped it would be two thirds of it."""
     agent = wiring.toy(aux=lambda weight, label: weight * jnp.mean(label.h))
     config = dataclasses.replace(CONFIG, max_gradient_norm=1.0, learning_rate_end=1.0)
     made = Made(agent, config)

@@ -70,7 +70,7 @@ def test_discounts_cross_episodes_and_end_with_the_task(bootstrap, expected):
     # values 1, 2, 3, 4, rewards 1, 2, 4, discount 0.5, lambda 0.8:
     # G_2 = 4 + 0.5 * 4 = 6, or 4 where a terminal state ends the task
     # G_1 = 2 + 0.5 * (0.2 * 3 + 0.8 * G_2) = 4.7, or 3.9
-    # G_0 = 1 + 0.5 * (0.2 * 2 + 0.8 * G_1) = 3.08, or 2.76: whatever episodes end inside
+    # G_0 = 1 + 0.5 * (0.2 * 2 + 0.8 * G_1) = 3.08, or 2.76: the end inside does not matter
     [(False, [3.08, 4.7, 6.0]), (True, [2.76, 3.9, 4.0])],
 )
 def test_lambda_returns(ended, expected):

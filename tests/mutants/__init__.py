@@ -1,1 +1,1 @@
-"""Faults of one line that the suite must notice, in *.toml, and what tries them (__main__)."""
+"""Faults of one line that the tests must detect, in *.toml, and the command that tries them."""

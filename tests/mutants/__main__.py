@@ -1,4 +1,4 @@
-"""Puts known faults into a copy of the code, one at a time, and demands that tests fail.
+"""Puts known faults into a copy of the code, one at a time, and requires that tests fail.
 
 python -m tests.mutants                      all faults of tests/mutants/*.toml
 python -m tests.mutants --only rollout.py    those whose file, reason or tests name it
@@ -12,9 +12,9 @@ An entry of a list is
     why = "what is then wrong"
     tests = ["tests/test_replay.py::test_that_must_fail"]
 
-and `status`, pytest's exit status where it is to be another than 1, "tests failed". The exit
-status is 0 only where all tests pass without a fault, and every fault makes one of its own fail.
-Faults are tried in forks of processes that have imported what tests need (see forks.py).
+and optionally `status`, the expected exit status of pytest if not 1, "tests failed". This
+command's exit status is 0 only if all tests pass without a fault, and each fault makes one of its
+own tests fail. Faults are tried in forks of processes with the tests' imports (see forks.py).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from typing import NamedTuple
 from tests.mutants.forks import HEAVY, Parent
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 600  # that the tests of one fault may take
-# a fault that is no longer Python, or names what is not there, is noticed by any test
+SECONDS = 600  # time limit for the tests of one fault
+# any test detects a fault with an undefined name or a failing import
 BROKEN = re.compile(r"^E +(NameError|ImportError|ModuleNotFoundError).*", re.MULTILINE)
 
 
@@ -54,13 +54,13 @@ class Mutant(NamedTuple):
 
 
 def load(folder: Path) -> list[Mutant]:
-    """The faults of all lists in `folder`. Raises TypeError where an entry has another form."""
+    """Loads the faults of all lists in `folder`. Raises TypeError for entries of another form."""
     lists = [tomllib.loads(path.read_text()) for path in sorted(folder.glob("*.toml"))]
     return [Mutant(**entry) for found in lists for entry in found["mutant"]]
 
 
 def copy(root: Path, to: Path) -> Path:
-    """The files of `root` that git knows or would take, with what has changed in them."""
+    """Copies the files of `root` that git tracks or does not ignore, with uncommitted changes."""
     names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=root, capture_output=True, text=True, check=True,
@@ -75,9 +75,9 @@ def copy(root: Path, to: Path) -> Path:
 def environment() -> dict[str, str]:
     return {
         **os.environ,
-        # bytecode is told from its source by size and whole seconds, too coarse for us
+        # Python compares bytecode and source by size and whole seconds, too coarse for faults
         "PYTHONDONTWRITEBYTECODE": "1",
-        # programs that a fault leaves alone are compiled once for all copies
+        # programs that a fault does not change are compiled once for all copies
         "JAX_COMPILATION_CACHE_DIR": os.environ.get(
             "JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax")
         ),
@@ -85,12 +85,12 @@ def environment() -> dict[str, str]:
 
 
 def options(tests: Sequence[str], *more: str) -> list[str]:
-    """What pytest is told."""
+    """The arguments of pytest."""
     return ["-q", "-p", "no:cacheprovider", *more, *tests]
 
 
 def pass_without_a_fault(tree: Path, tests: Sequence[str], jobs: int) -> tuple[int, str]:
-    """Exit status and output of `tests` in `tree`, in a process of their own."""
+    """Returns exit status and output of `tests` in `tree`, run in a separate process."""
     paths = os.pathsep.join([str(tree / "src"), str(tree)])
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options(tests, f"-n{jobs if jobs > 1 else 0}")],
@@ -101,7 +101,7 @@ def pass_without_a_fault(tree: Path, tests: Sequence[str], jobs: int) -> tuple[i
 
 
 def attempt(parent: Parent, tree: Path, mutant: Mutant) -> tuple[str, str]:
-    """("killed", "survived" or "error", and what there is to say), with the fault in `tree`."""
+    """Runs the fault's tests in `tree`: returns ("killed", "survived" or "error", details)."""
     path = tree / mutant.file
     if not path.is_file():
         return "error", "no such file"
@@ -132,7 +132,7 @@ def attempt(parent: Parent, tree: Path, mutant: Mutant) -> tuple[str, str]:
 def run(
     root: Path, mutants: Sequence[Mutant], jobs: int, modules: Sequence[str] = HEAVY
 ) -> Counter[str]:
-    """How many faults were killed, survived or could not be tried; prints a line for each."""
+    """Counts the faults that were killed, survived or failed to run; prints a line for each."""
     found: Counter[str] = Counter()
     with contextlib.ExitStack() as opened:
         folder = opened.enter_context(tempfile.TemporaryDirectory())

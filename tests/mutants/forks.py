@@ -1,8 +1,8 @@
-"""A process that has imported what all tests need, and forks itself for each fault.
+"""A process that imports the modules of all tests, and forks itself for each fault.
 
-Most of what a single test costs is imports. They are made once, here; each child then imports the
-faulty code, which the parent never sees, and runs pytest. JAX's threads would not survive a fork:
-nothing computes before it, and the parent ends if something has.
+Imports take most of the time of a single test. The parent runs them once; each child then imports
+the faulty code, which the parent never imports, and runs pytest. JAX's threads would not survive
+a fork: nothing may compute before it, and the parent fails if JAX has been started.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# none of them imports our own code
+# none of them imports this project's code
 HEAVY = (
     "scipy.stats", "jax", "jax.scipy.special", "flax.nnx", "optax", "distrax", "rlax",
     "orbax.checkpoint", "tyro", "rich.progress", "matplotlib.pyplot", "brax.envs", "pytest",
@@ -32,7 +32,7 @@ class Parent:
 
     def __init__(self, environment: dict[str, str], modules: Sequence[str]):
         self._process = subprocess.Popen(
-            # isolated from the folder that we run in: it has a package of the name of the copy's
+            # -P: not from the current folder, whose packages have the names of the copy's
             [sys.executable, "-P", __file__, *modules],
             env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -42,16 +42,16 @@ class Parent:
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()  # the end of its input is its end
+        self._process.stdin.close()  # the process ends when its input does
         self._process.wait()
 
     def pytest(
         self, tree: Path, options: Sequence[str], seconds: float | None = None
     ) -> tuple[int | None, str]:
-        """Exit status and output of pytest in `tree`; no status where it took too long.
+        """Returns exit status and output of pytest in `tree`; the status is None after a timeout.
 
         Raises:
-          RuntimeError: the parent itself is gone.
+          RuntimeError: the parent process has ended.
         """
         process = self._process
         assert process.stdin is not None and process.stdout is not None
@@ -73,7 +73,7 @@ class Parent:
 
 def _serve(modules: Sequence[str]) -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # nothing but answers goes there
+    os.dup2(2, 1)  # the original stdout carries only answers
     for module in modules:
         importlib.import_module(module)
     if "jax" in modules:
@@ -81,7 +81,7 @@ def _serve(modules: Sequence[str]) -> None:
 
         if xla_bridge.backends_are_initialized():
             raise RuntimeError("an import has started JAX: a fork would not have its threads")
-    gc.freeze()  # what is shared with children stays so
+    gc.freeze()  # keep memory shared with the children
     for line in iter(sys.stdin.readline, ""):
         wanted = json.loads(line)
         with tempfile.TemporaryFile("w+", errors="replace") as output:
@@ -108,7 +108,7 @@ def _forked(wanted: dict[str, Any], output: Any) -> int | None:
         if done:
             return os.waitstatus_to_exitcode(status)
         if end is not None and time.monotonic() > end:
-            os.killpg(child, signal.SIGKILL)  # with all that it started
+            os.killpg(child, signal.SIGKILL)  # with its subprocesses
             os.waitpid(child, 0)
             return None
         time.sleep(pause)
@@ -123,7 +123,7 @@ def _child(wanted: dict[str, Any], output: int) -> int:
     tree = wanted["tree"]
     os.chdir(tree)
     paths = [os.path.join(tree, "src"), tree]
-    os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # of processes that tests start
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # for subprocesses of tests
     sys.path[:0] = paths
     sys.argv = ["pytest"]
     import pytest
