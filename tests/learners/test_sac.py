@@ -68,6 +68,11 @@ def made(request):
     return Made()
 
 
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order_of_tests():
+    RNG.bit_generator.state = np.random.default_rng(1).bit_generator.state
+
+
 def steps(num=3, tasks=2, **parts):
     """Transitions [num, tasks] of random numbers, except for `parts`."""
     shape = (num, tasks)

@@ -43,6 +43,7 @@ RNG = np.random.default_rng(1)
 OBS = RNG.normal(size=(4, NUM, 2))
 ACTION = RNG.integers(2, size=(3, NUM))
 REWARD = RNG.normal(size=(3, NUM))
+POINT = np.array([0.4, -0.9])  # an observation
 # the second has a termination inside the task, the third one at its end, the fourth both
 TERMINATED: np.ndarray = np.zeros((3, NUM), bool)
 TERMINATED[0, 1] = TERMINATED[2, 2] = TERMINATED[1, 3] = TERMINATED[2, 3] = True
@@ -102,7 +103,7 @@ def made(request):
 
 
 def single_step(num=2, log_prob=np.log(0.5), **more):
-    obs = np.tile(RNG.normal(size=2), (2, num, 1))
+    obs = np.tile(POINT, (2, num, 1))
     zero = np.zeros((1, num))
     return wiring.batch_of(obs, zero.astype(int), zero + log_prob, zero, **more)
 
@@ -163,7 +164,7 @@ def test_target_features_are_the_target_agents():
 
 def test_the_critic_moves_towards_its_target(made):
     """The target of a step that terminates is its reward: 1 for one action, -1 for the other."""
-    obs = np.tile(RNG.normal(size=2), (2, 2, 1))
+    obs = np.tile(POINT, (2, 2, 1))
     action, over = np.array([[0, 1]]), np.ones((1, 2), bool)
     reward = np.array([[1.0, -1.0]])
     batch = wiring.batch_of(obs, action, np.log([[0.5, 0.5]]), reward, over, dense=reward)
@@ -346,7 +347,7 @@ def test_act_samples_its_policy_or_takes_its_mode(discrete):
         TOTAL,
     )
     params = learner.init(jax.random.key(0)).params
-    inputs = wiring.first_inputs(spec, np.tile(RNG.normal(size=2), (400, 1)))
+    inputs = wiring.first_inputs(spec, np.tile(POINT, (400, 1)))
     carry = agent.initial_carry(400)
     _, mode, at_mode = learner.act(params, carry, inputs, None)
     _, action, log_prob = learner.act(params, carry, inputs, jax.random.key(1))
