@@ -20,7 +20,7 @@ import taskbelief
 from experiments import assembly, command, evaluate, folder, footprint, placement, run, score
 from tests.experiments import tiny
 
-ITERATIONS = 600
+ITERATIONS = 300
 
 
 def train(out: Path, iterations: int, *more: str) -> Path:
@@ -56,7 +56,7 @@ def test_leaves_its_files(finished):
     assert {"config", "command", "versions", "device", "git_commit"} <= set(record)
     assert (finished / "curves.png").read_bytes().startswith(b"\x89PNG")
     written = rows(finished)
-    assert [int(row["iteration"]) for row in written] == list(range(0, ITERATIONS + 1, 60))
+    assert [int(row["iteration"]) for row in written] == list(range(0, ITERATIONS + 1, 30))
     assert [bool(row["eval/holdout/score"]) for row in written] == [i % 5 == 0 for i in range(11)]
     assert all(bool(row["train/critic_loss"]) for row in written[1:])
     score, low, high = (
@@ -83,7 +83,7 @@ def test_rows_and_evaluations_are_spread_over_the_run(counts, rows, evaluated):
 def test_a_row_is_the_mean_of_its_own_iterations(finished, tmp_path):
     """In the same run with twice as many rows, two rows have the mean of one."""
     ten, twenty = rows(finished), rows(train(tmp_path / "run", ITERATIONS, "--rows", "20"))
-    assert [int(row["iteration"]) for row in twenty] == list(range(0, ITERATIONS + 1, 30))
+    assert [int(row["iteration"]) for row in twenty] == list(range(0, ITERATIONS + 1, 15))
     steps = [(int(row["iteration"]) + 1) * tiny.ITERATION for row in twenty]  # with the warm-up
     assert [int(row["env_steps"]) for row in twenty] == steps
     for name in ("train/return", "train/q", "train/entropy"):
