@@ -21,9 +21,12 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 @pytest.fixture(scope="module")
 def unoptimised():
-    """Disables optimisations, for tests that compile much and compute little."""
+    """Disables optimisations, for tests that compile much and compute little; also in the programs
+    that they start."""
     jax.config.update("jax_disable_most_optimizations", True)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     yield
+    del os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"]
     jax.config.update("jax_disable_most_optimizations", False)
 
 

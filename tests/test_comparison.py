@@ -62,7 +62,7 @@ def test_divergence_from_a_normal_belief_is_taken_on_the_grid():
     exact, found = divergence("semicircle", "description", of_task, raw, weights(masses))
     angle = np.asarray(exact.labels)[:, 0]
     std = np.pi / np.sqrt(12)
-    normal = stats.norm(np.pi / 2 + 0.5 * std, std * (0.03 + np.log1p(np.exp(-0.3))))
+    normal = stats.norm(np.pi / 2 + 0.5 * std, std * (0.1 + np.log1p(np.exp(-0.3))))
     learned = normal.pdf(angle) / normal.pdf(angle).sum()
     wanted, reverse = stats.entropy(masses, learned), stats.entropy(learned, masses)
     assert abs(wanted - reverse) > 0.1
@@ -77,7 +77,7 @@ def test_divergence_over_places(kind):
     family = of_task if kind == "description" else of_goal
     exact, found = divergence("noisy_target", kind, family, raw, weights(masses))
     centre, scale = [0, 2 / np.pi], np.sqrt([0.5, 0.5 - 4 / np.pi**2])
-    std = scale * (0.03 + np.log1p(np.exp(raw[2:])))
+    std = scale * (0.1 + np.log1p(np.exp(raw[2:])))
     density = stats.norm(centre + scale * raw[:2], std).pdf(np.asarray(exact.labels)).prod(1)
     wanted = stats.entropy(masses, density / density.sum())
     np.testing.assert_allclose(found, np.full(STEPS, wanted), rtol=1e-4)

@@ -24,7 +24,7 @@ def test_a_normal_belief_has_the_density_of_the_label_itself():
     head = heads.label_head(PLACES)
     params = np.array([0.3, -0.7, 0.2, -1.0])
     h = np.array([2.0, -1.8])
-    deviation = 0.03 + np.log1p(np.exp(params[2:]))
+    deviation = 0.1 + np.log1p(np.exp(params[2:]))
     belief = stats.norm([1 + 3 * 0.3, -2 + 0.5 * -0.7], [3, 0.5] * deviation)
     np.testing.assert_allclose(head.log_prob(params, h), belief.logpdf(h).sum(), rtol=1e-5)
     np.testing.assert_allclose(head.mean(params), belief.mean(), rtol=1e-5)

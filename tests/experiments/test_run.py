@@ -4,7 +4,6 @@ import csv
 import json
 import random
 import resource
-import shutil
 import signal
 import struct
 import sys
@@ -20,7 +19,7 @@ import taskbelief
 from experiments import assembly, command, evaluate, folder, footprint, placement, run, score
 from tests.experiments import tiny
 
-ITERATIONS = 300
+ITERATIONS = 100
 
 
 def train(out: Path, iterations: int, *more: str) -> Path:
@@ -56,7 +55,7 @@ def test_leaves_its_files(finished):
     assert {"config", "command", "versions", "device", "git_commit"} <= set(record)
     assert (finished / "curves.png").read_bytes().startswith(b"\x89PNG")
     written = rows(finished)
-    assert [int(row["iteration"]) for row in written] == list(range(0, ITERATIONS + 1, 30))
+    assert [int(row["iteration"]) for row in written] == list(range(0, ITERATIONS + 1, 10))
     assert [bool(row["eval/holdout/score"]) for row in written] == [i % 5 == 0 for i in range(11)]
     assert all(bool(row["train/critic_loss"]) for row in written[1:])
     score, low, high = (
@@ -83,7 +82,7 @@ def test_rows_and_evaluations_are_spread_over_the_run(counts, rows, evaluated):
 def test_a_row_is_the_mean_of_its_own_iterations(finished, tmp_path):
     """In the same run with twice as many rows, two rows have the mean of one."""
     ten, twenty = rows(finished), rows(train(tmp_path / "run", ITERATIONS, "--rows", "20"))
-    assert [int(row["iteration"]) for row in twenty] == list(range(0, ITERATIONS + 1, 15))
+    assert [int(row["iteration"]) for row in twenty] == list(range(0, ITERATIONS + 1, 5))
     steps = [(int(row["iteration"]) + 1) * tiny.ITERATION for row in twenty]  # with the warm-up
     assert [int(row["env_steps"]) for row in twenty] == steps
     for name in ("train/return", "train/q", "train/entropy"):
@@ -174,33 +173,6 @@ def test_seeds(finished, tmp_path):
     assert without_clocks(finished) == without_clocks(same)
 
 
-def test_seeds_side_by_side_are_each_as_alone(tmp_path):
-    """They match single runs to float tolerance, on one device and on one device each; interrupted
-    and resumed, they match to the bit."""
-    apart = tmp_path / "apart"
-    process = tiny.start(*tiny.arguments(apart, 30, "--num-seeds", "2"), devices=2)
-    together = train(tmp_path / "together", 30, "--num-seeds", "2")
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
-    for number, seed in enumerate((0, 1)):
-        alone = train(tmp_path / str(seed), 30, "--seed", str(seed))
-        own = [row for row in without_clocks(together) if row["seed"] == str(seed)]
-        for one, other in zip(own, without_clocks(alone), strict=True):
-            assert one.keys() == other.keys()
-            for name, value in one.items():
-                if value or other[name]:
-                    assert float(value) == pytest.approx(float(other[name]), rel=1e-3, abs=1e-4)
-        wanted = evaluate.load(alone)[0].params
-        for found in (evaluate.load(path)[number].params for path in (together, apart)):
-            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, wanted)
-        assert list((together / f"seed-{seed}").glob("events*"))
-    part = train(tmp_path / "part", 30, "--num-seeds", "2", "--checkpoint_minutes", "0")
-    shutil.rmtree(part / "checkpoints" / "30")
-    run.main(["--resume", str(part)])
-    shas = [[found["params_sha256"] for found in evaluate.evaluate(p)] for p in (part, together)]
-    assert shas[0] == shas[1]
-
-
 def test_replay_sized_in_bytes(tmp_path, capsys):
     train(tmp_path / "run", 2, "--replay-memory", "100KB")
     said = capsys.readouterr().out
@@ -236,7 +208,7 @@ def test_resuming_a_finished_run_changes_nothing(finished, capsys):
 
 def test_not_a_number_stops_the_run(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
-        train(tmp_path / "run", 100, "--learner.learning_rate", "1e30")
+        train(tmp_path / "run", 20, "--learner.learning_rate", "1e30")
     assert end.value.code == 1
     said = capsys.readouterr().err
     assert "is not finite at step" in said

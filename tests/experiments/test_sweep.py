@@ -10,6 +10,8 @@ import pytest
 from experiments import sweep as sweeps
 from tests.experiments import tiny
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 FLAGS = ["--", *tiny.SIZES, "--steps", str(3 * tiny.ITERATION), "--rows", "2"]
 
 
@@ -20,7 +22,6 @@ def sweep(out, *args):
         env=os.environ
         | {
             "PYTHONPATH": f"{tiny.ROOT / 'src'}{os.pathsep}{tiny.ROOT}",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         },
         capture_output=True,
         text=True,

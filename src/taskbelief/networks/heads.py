@@ -310,13 +310,12 @@ class IndependentBeta:
 class DiagonalNormal:
     """Beliefs about `Reals`: independent normals over the standardised label.
 
-    `min_std`, in units of the label's scale, bounds the gradient, which grows with 1 / std². With
-    0.1 an agent stops beside a goal that it could know better; with 0.01 the rare errors of a
-    precise belief dominate the loss (experiments/notes/svg0.md).
+    `min_std` bounds the gradient, which grows with 1 / std²: at 0.01 the rare errors of a
+    precise belief dominate the clipped gradient, at the expense of actor and critic.
     """
 
     spec: Reals
-    min_std: float = 0.03
+    min_std: float = 0.1
 
     @property
     def num_params(self) -> int:
