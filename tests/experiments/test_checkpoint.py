@@ -11,6 +11,8 @@ import pytest
 
 from taskbelief.runs import Failed, checkpoint, config, parts
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 
 class State(NamedTuple):
     params: dict
