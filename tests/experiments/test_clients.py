@@ -57,4 +57,4 @@ def test_the_committed_table_is_of_the_committed_rows():
     rows = list(csv.DictReader((common.RESULTS / "runs.csv").open()))
     shown = (common.RESULTS.parents[1] / "clients" / "README.md").read_text()
     assert table.table(rows) in shown
-    assert re.search(r"160 k", shown)
+    assert re.search(r"320 k", shown)
