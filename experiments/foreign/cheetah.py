@@ -1,6 +1,7 @@
 """Brax's half-cheetah, which has to run forwards or backwards, with motors of unknown strength.
 
-    python -m experiments.run --env experiments.foreign.cheetah:cheetah --agent belief
+    python -m experiments.run --env experiments.foreign.cheetah:cheetah --agent belief \\
+        --agent.policy_hidden 64
 
 It is the field's half-cheetah direction task (Finn et al. 2017), except for the motors: there are
 only two directions, and motors of different strength provide tasks to hold out.
