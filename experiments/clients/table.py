@@ -31,7 +31,8 @@ def table(rows: list[dict[str, str]]) -> str:
 def _cell(rows: list[dict[str, str]]) -> str:
     if not rows:
         return "not run"
-    scores = " ".join(f"{float(row['score']):.2f}" for row in rows)
+    # adding 0.0 turns -0.0 into 0.0
+    scores = " ".join(f"{round(float(row['score']), 2) + 0.0:.2f}" for row in rows)
     minutes = statistics.mean(float(row["minutes"]) for row in rows)
     (steps,) = {int(row["steps"]) for row in rows}
     return f"{scores} ({steps / 1000:.0f} k, {minutes:.1f} min)"
