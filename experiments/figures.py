@@ -90,6 +90,14 @@ def curves(run: Path) -> None:
     os.replace(new, run / "curves.png")
 
 
+def aligned(lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the lines (x [T_i], y [T_i]) at common points, as (x [T], y [lines, T]): at those of
+    the line with fewest, as far as all lines reach, with linear interpolation."""
+    fewest = min((x for x, _ in lines), key=len)
+    x = fewest[fewest <= min(x[-1] for x, _ in lines)]
+    return x, np.stack([np.interp(x, *line) for line in lines])
+
+
 def compare(groups: Mapping[str, Sequence[tuple[Path, int]]], path: Path) -> None:
     """Draws hold-out scores of groups of runs (directory, seed) that differ by their seed: mean,
     and Student's 95 % interval over seeds. One panel for each environment, the first word of a
@@ -105,9 +113,7 @@ def compare(groups: Mapping[str, Sequence[tuple[Path, int]]], path: Path) -> Non
             # the first that all have: scores before returns, hold-out before training tasks
             measures = [f"eval/{s}/{m}" for m in ("score", "return") for s in ("holdout", "train")]
             measure = next(name for name in measures if all(name in one for one in data))
-            lines = [_known(one, measure) for one in data]
-            length = min(len(x) for x, _ in lines)
-            x, y = lines[0][0][:length], np.stack([y[:length] for _, y in lines])
+            x, y = aligned([_known(one, measure) for one in data])
             mean, colour = y.mean(axis=0), f"C{number}"
             axes.plot(x, mean, color=colour, label=" ".join(name.split()[1:]), linewidth=1.6)
             if len(y) > 1:

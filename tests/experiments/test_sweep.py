@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from experiments import figures
 from experiments import sweep as sweeps
 from tests.experiments import tiny
 
@@ -96,3 +98,11 @@ def test_the_table_has_returns_where_there_are_no_scores():
     head, _, row = sweeps._table([common | returns | scores])
     assert head.endswith("| hold-out | training | of the explorer's | KL (nats) |")
     assert row.endswith("| 1,000 | 2.0 | 0.50 | 0.75 | - | - |")
+
+
+def test_curves_with_evaluations_at_other_steps_are_averaged_at_the_same_steps():
+    few = np.array([0.0, 2.0, 4.0, 8.0]), np.array([0.0, 1.0, 2.0, 3.0])
+    many = np.array([0.0, 1.0, 3.0, 5.0, 6.0]), np.array([0.0, 2.0, 6.0, 10.0, 12.0])
+    x, y = figures.aligned([many, few])
+    np.testing.assert_allclose(x, [0, 2, 4])
+    np.testing.assert_allclose(y, [[0, 4, 8], [0, 1, 2]])
