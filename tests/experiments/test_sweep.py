@@ -21,10 +21,7 @@ def sweep(out, *args):
     return subprocess.run(
         [sys.executable, "-m", "experiments.sweep", "--out", str(out), *args],
         cwd=tiny.ROOT,
-        env=os.environ
-        | {
-            "PYTHONPATH": f"{tiny.ROOT / 'src'}{os.pathsep}{tiny.ROOT}",
-        },
+        env=os.environ | {"PYTHONPATH": f"{tiny.ROOT / 'src'}{os.pathsep}{tiny.ROOT}"},
         capture_output=True,
         text=True,
         check=False,
