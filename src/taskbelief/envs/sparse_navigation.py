@@ -102,7 +102,6 @@ class SparseNavigation:
         """Moves by `action`, [2] in [-1, 1], times the step size; deterministic. What is outside is
         clipped, and NaN counts as 0."""
         del key
-        action = self.spec.action.legal(action)
         position = self._move(state.position, action)
         gap = jnp.linalg.norm(position - task.goal)
         reward = jnp.where(gap <= self.goal_radius, 1.0 - gap, 0.0)
@@ -114,7 +113,7 @@ class SparseNavigation:
         return -jnp.linalg.norm(next_obs - task.goal)
 
     def _move(self, position: Array, action: Array) -> Array:
-        return position + self.step_size * jnp.clip(action, -1.0, 1.0)
+        return position + self.step_size * self.spec.action.legal(action)
 
     # ---- references
 
