@@ -70,9 +70,9 @@ def from_gymnax(
 ) -> Env:
     """A gymnax 1.0 environment whose parameters are the task.
 
-    Discrete actions stay; those of a bounded box are scaled from [-1, 1] to the box that
-    `env.action_space(env.default_params)` gives, and flattened. Observations are flattened to
-    float32. gymnax's auto-reset is not used: `reset_env` and `step_env` are.
+    Discrete actions stay. Continuous ones are clipped to [-1, 1], with 0 in place of NaN, and
+    scaled to the box that `env.action_space(env.default_params)` gives. Actions and observations
+    (float32) are flattened. gymnax's auto-reset is not used: `reset_env` and `step_env` are.
 
     Args:
       env: a name that `gymnax.make` knows, or a gymnax environment.
