@@ -1,0 +1,67 @@
+"""Brax's reacher with a hidden target: an arm has to find the target from distances alone.
+
+    python -m experiments.run --env experiments.foreign.reacher:reacher --agent belief
+
+Brax's own reacher observes its target. This one observes the arm only, and the reward is the
+distance between fingertip and target: three distances at different places determine the target.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from brax import base
+from brax.envs.reacher import Reacher
+
+import taskbelief
+from taskbelief.types import Array, Key, Reals
+
+REACH = 0.21  # length of the arm, metres
+
+
+class Params(NamedTuple):
+    target: Array  # [2] float32: position, metres
+
+
+def sample_params(key: Key) -> Params:
+    """Draws a target, uniform in the disk that the arm reaches."""
+    radius_key, angle_key = jax.random.split(key)
+    radius = REACH * jnp.sqrt(jax.random.uniform(radius_key))
+    angle = 2 * jnp.pi * jax.random.uniform(angle_key)
+    return Params(radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)]))
+
+
+def describe(params: Params) -> Array:
+    return params.target
+
+
+class Arm(Reacher):
+    """Brax's reacher, which does not observe a target."""
+
+    def _get_obs(self, pipeline_state: base.State) -> Array:
+        """Returns [cos and sin of two angles, tip's velocity, tip's position], metres, seconds."""
+        angles = pipeline_state.q[:2]
+        tip = base.Transform.create(pos=jnp.array([0.11, 0.0, 0.0]))
+        position = pipeline_state.x.take(1).do(tip).pos[:2]
+        velocity = tip.do(pipeline_state.xd.take(1)).vel[:2]
+        return jnp.concatenate([jnp.cos(angles), jnp.sin(angles), velocity, position])
+
+
+def reward(state: Any, action: Array, after: Any, params: Params) -> Array:
+    """Minus the distance between tip and target, in lengths of the arm."""
+    del state, action
+    return -jnp.linalg.norm(after.obs[-2:] - params.target) / REACH
+
+
+reacher = taskbelief.from_brax(
+    Arm(backend="spring"),
+    sample_params,
+    describe,
+    reward=reward,
+    name="reacher",
+    episode_steps=50,
+    terminates=False,
+    task=Reals(2, centre=(0.0, 0.0), scale=(REACH / 2, REACH / 2)),
+)
