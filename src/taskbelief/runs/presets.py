@@ -28,12 +28,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
         },
         ("bandit", ANY, ANY): {"label": "posterior_goal", "steps": 500_000},
         ("bandit", ANY, "ppo"): {"steps": 3_000_000, "learner.minibatches": 16},
-        ("semicircle", ANY, ANY): {"label": "expert_goal", "steps": 2_000_000},
-        # A policy with little entropy from the start learns to drive forwards only.
-        ("semicircle", ANY, "svg0"): {
-            "learner.entropy_start": 1.0,
-            "learner.entropy_target": -3.0,
-        },
+        ("semicircle", ANY, ANY): {"label": "expert_goal", "steps": 1_500_000},
         ("semicircle", ANY, "ppo"): {"steps": 10_000_000, "learner.minibatches": 16},
         # A coarser grid, because the filter runs in every update.
         **{
