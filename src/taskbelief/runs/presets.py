@@ -60,7 +60,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
         ("sparse_navigation", "pearl", "sac"): {
             "dense": True,
             "env.episodes": 20,
-            "steps": 3_000_000,
+            "steps": 5_000_000,
             "evaluations": 10,
             "train.envs": 50,
             "train.updates": 500,
