@@ -19,10 +19,13 @@ jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-@pytest.fixture(scope="module")
-def unoptimised():
-    """Disables optimisations, for tests that compile much and compute little; also in the programs
-    that they start."""
+@pytest.fixture(scope="module", autouse=True)
+def unoptimised(request):
+    """Disables XLA's optimisations, also in the programs that tests start: most tests compile much
+    and compute little. Modules marked `optimised` keep them."""
+    if request.node.get_closest_marker("optimised"):
+        yield
+        return
     jax.config.update("jax_disable_most_optimizations", True)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     yield

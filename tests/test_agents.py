@@ -32,8 +32,6 @@ from tests.wiring import (
     spec_of,
 )
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 PLACES = Categories(1, 3, ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)), origin=(0, 1))
 INDEX = Categories(1, 3)
 CONTINUOUS = spec_of()

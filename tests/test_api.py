@@ -13,8 +13,6 @@ import taskbelief
 from taskbelief import api, posterior, scoring, types
 from tests.test_problem import Place, Steps
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 SOFT = 0.05
 TINY = {
     **{"hidden": 4, "encoder": 4, "head_hidden": 4, "actor_hidden": 4, "critic_hidden": 4},

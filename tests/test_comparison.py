@@ -13,7 +13,6 @@ from taskbelief import comparison, posterior, problem, rollout
 from taskbelief.networks import heads
 from tests.wiring import small
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
 STEPS = 3
 
 

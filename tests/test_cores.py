@@ -13,6 +13,9 @@ from scipy import stats
 
 from taskbelief.networks import cores, functional
 
+# Cores lay out their arithmetic for the optimised program.
+pytestmark = pytest.mark.optimised
+
 STEPS, BATCH, INPUTS, HIDDEN = 7, 2, 4, 3
 
 

@@ -11,8 +11,6 @@ from taskbelief import evaluation
 from taskbelief.evaluation import References
 from tests import toys
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 WORLD = toys.World(episode_steps=3, episodes=2)
 
 

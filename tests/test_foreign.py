@@ -20,8 +20,6 @@ from brax.envs.wrappers import training  # noqa: E402
 from gymnax.environments import environment, spaces  # noqa: E402
 from gymnax.environments.classic_control import cartpole, pendulum  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 
 def force(key):
     """Draws the force on the cart: 20 to 30 newtons, of either sign."""

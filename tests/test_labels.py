@@ -11,8 +11,6 @@ from taskbelief.types import Categories
 from tests.test_matrix import embedder
 from tests.wiring import SMALL
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 LABELS = registry.names("labels")
 ENVS = ("bandit", "numpad", "semicircle")
 

@@ -15,8 +15,6 @@ import taskbelief
 from taskbelief import problem, registry, trainer, training
 from tests.wiring import SMALL, play, small
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 REWARD_ALONE = "reward alone"
 LABELS = registry.names("labels")
 

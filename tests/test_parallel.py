@@ -11,8 +11,6 @@ import pytest
 from taskbelief import parallel
 from tests.eight_devices import functions
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 # for parameters of order 1 after twenty updates; a sum of eight parts rounds differently
 TOLERANCE = 1e-5
 

@@ -6,8 +6,6 @@ import pytest
 
 from tests import probes
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 # for the first three tests, whose agent has no memory
 LEARNERS = pytest.mark.parametrize(
     ("learner", "value"), [("svg0", "q"), ("ppo", "value")], ids=["svg0", "ppo"]

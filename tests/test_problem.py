@@ -33,8 +33,6 @@ from taskbelief.types import (
     Reals,
 )
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 
 class Place(NamedTuple):
     x: Array  # [] float32 in (-1, 1)

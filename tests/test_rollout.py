@@ -15,8 +15,6 @@ from taskbelief.types import Continuous, Discrete, Label, Teacher
 from tests import toys, wiring
 from tests.wiring import small
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 
 @dataclass(frozen=True)
 class Edge(SparseNavigation):

@@ -16,8 +16,6 @@ from tests import toys
 from tests.test_api import Known
 from tests.test_problem import Place
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 BANDIT: Any = taskbelief.make("bandit", arms=3, horizon=8)
 NUM = 40  # the same number of tasks everywhere, to share compiled programs
 PAYING = np.tile([0, 1, 2, 2, 0], 8)  # the only arm with rewards; each pull has one

@@ -2,12 +2,8 @@
 
 import json
 
-import pytest
-
 from benchmarks import start
 from tests.experiments import tiny
-
-pytestmark = pytest.mark.usefixtures("unoptimised")
 
 
 def test_seconds_to_the_first_metrics_cold_and_warm(tmp_path, capsys):

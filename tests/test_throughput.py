@@ -4,12 +4,9 @@ import json
 
 import jax
 import jax.numpy as jnp
-import pytest
 
 from benchmarks import throughput
 from tests.experiments import tiny
-
-pytestmark = pytest.mark.usefixtures("unoptimised")
 
 
 def test_products_are_counted_as_often_as_they_run():

@@ -11,8 +11,6 @@ from taskbelief.learners import svg0
 from taskbelief.types import Needs
 from tests.wiring import SMALL
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 
 def test_a_trained_oracle_advises_what_it_would_do_itself():
     """It observes the label in its own environment; as an expert for another agent, whose

@@ -11,8 +11,6 @@ import pytest
 from taskbelief import replay, training
 from tests import toys
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 ENVS, UPDATES, BATCH, WARMUP = 4, 3, 16, 2
 
 

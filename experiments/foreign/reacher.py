@@ -1,9 +1,10 @@
-"""Brax's reacher with a hidden target: an arm has to find the target from distances alone.
+"""Brax's reacher with a hidden target, which an arm has to search and to remember.
 
     python -m experiments.run --env experiments.foreign.reacher:reacher --agent belief
 
-Brax's own reacher observes its target. This one observes the arm only, and the reward is the
-distance between fingertip and target: three distances at different places determine the target.
+Brax's own reacher observes its target. This one observes the arm only, and gets a reward of 1 for
+each step on which its tip is within 5 cm of the target, as in dm_control's easy reacher. An episode
+begins with a stretched arm, and a task has two of them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import taskbelief
 from taskbelief.types import Array, Key, Reals
 
 REACH = 0.21  # length of the arm, metres
+RADIUS = 0.05  # of the target, metres
 
 
 class Params(NamedTuple):
@@ -50,9 +52,10 @@ class Arm(Reacher):
 
 
 def reward(state: Any, action: Array, after: Any, params: Params) -> Array:
-    """Minus the distance between tip and target, in lengths of the arm."""
+    """1 while the tip is on the target, else 0."""
     del state, action
-    return -jnp.linalg.norm(after.obs[-2:] - params.target) / REACH
+    gap = jnp.linalg.norm(after.obs[-2:] - params.target)
+    return (gap < RADIUS).astype(jnp.float32)
 
 
 reacher = taskbelief.from_brax(
@@ -62,6 +65,7 @@ reacher = taskbelief.from_brax(
     reward=reward,
     name="reacher",
     episode_steps=50,
+    episodes=2,
     terminates=False,
     task=Reals(2, centre=(0.0, 0.0), scale=(REACH / 2, REACH / 2)),
 )

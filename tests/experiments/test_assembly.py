@@ -11,8 +11,6 @@ from taskbelief.evaluation import References
 from tests import wiring
 from tests.experiments import tiny
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 SEARCH = ["--env", "sparse_navigation", "--agent", "belief", *tiny.SIZES, "--steps", "400"]
 SEARCH += ["--env.episode_steps", "5", "--env.episodes", "2", "--env.test_episodes", "3"]
 

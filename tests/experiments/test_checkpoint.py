@@ -11,8 +11,6 @@ import pytest
 
 from taskbelief.runs import Failed, checkpoint, config, parts
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 
 class State(NamedTuple):
     params: dict

@@ -19,9 +19,6 @@ def sizes(*without):
     return [part for pair in pairs if pair[0] not in without for part in pair]
 
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
-
 @pytest.fixture(scope="module")
 def oracle(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "oracle"

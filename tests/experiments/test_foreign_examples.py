@@ -2,14 +2,13 @@
 
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 pytest.importorskip("brax")
 from experiments.foreign import reacher
-
-pytestmark = pytest.mark.usefixtures("unoptimised")
 
 
 def test_the_reacher_observes_its_arm_alone():
@@ -18,6 +17,7 @@ def test_the_reacher_observes_its_arm_alone():
     arm = reacher.Arm(backend="spring")
     first, second = 0.3, -1.2
 
+    @jax.jit
     def observed(target):
         angles = jnp.array([first, second, *target])
         return arm._get_obs(arm.pipeline_init(angles, jnp.zeros(4)))
@@ -27,16 +27,16 @@ def test_the_reacher_observes_its_arm_alone():
         0.1 * np.sin(first) + 0.11 * np.sin(first + second),
     ]
     angles = [np.cos(first), np.cos(second), np.sin(first), np.sin(second)]
-    np.testing.assert_allclose(observed((0.05, 0.02)), [*angles, 0.0, 0.0, *tip], atol=1e-5)
-    np.testing.assert_array_equal(observed((0.05, 0.02)), observed((-0.1, 0.0)))
+    np.testing.assert_allclose(observed([0.05, 0.02]), [*angles, 0.0, 0.0, *tip], atol=1e-5)
+    np.testing.assert_array_equal(observed([0.05, 0.02]), observed([-0.1, 0.0]))
 
 
-def test_its_reward_is_minus_the_distance_to_the_hidden_target():
-    """The target lies 0.03 and 0.04 m away: 0.05 m of 0.21."""
+@pytest.mark.parametrize(("gap", "wanted"), [(0.049, 1.0), (0.051, 0.0)])
+def test_its_reward_is_1_within_5_cm_of_the_hidden_target(gap, wanted):
+    """The target lies in the direction (3, 4) / 5 of the tip."""
     after = SimpleNamespace(obs=jnp.array([0.0] * 6 + [0.1, -0.1]))
-    params = reacher.Params(jnp.array([0.13, -0.06]))
-    found = reacher.reward(None, jnp.zeros(2), after, params)
-    np.testing.assert_allclose(found, -0.05 / 0.21, rtol=1e-5)
+    params = reacher.Params(jnp.array([0.1 + 0.6 * gap, -0.1 + 0.8 * gap]))
+    assert reacher.reward(None, jnp.zeros(2), after, params) == wanted
 
 
 def test_its_targets_are_uniform_in_the_disk_that_the_arm_reaches():
@@ -45,4 +45,7 @@ def test_its_targets_are_uniform_in_the_disk_that_the_arm_reaches():
     assert radius.max() <= 1.0
     # Of a uniform disk, a quarter lies within half of the radius.
     assert np.mean(radius < 0.5) == pytest.approx(0.25, abs=0.03)
-    assert np.abs(targets.mean(axis=0)).max() < 0.01
+    # The label is standardised: of a uniform disk, x has half of the radius as its deviation.
+    family = reacher.reacher.spec.task
+    standard = (targets - np.asarray(family.centre)) / np.asarray(family.scale)
+    assert np.abs(standard.mean(0)).max() < 0.1 and np.abs(standard.std(0) - 1).max() < 0.1

@@ -9,8 +9,6 @@ import pytest
 from experiments import command, evaluate, run
 from tests.experiments import tiny
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 UPDATES = 20
 TOLERANCE = 1e-5  # for parameters of order 1; sums of two halves are rounded differently
 

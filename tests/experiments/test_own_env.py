@@ -11,8 +11,6 @@ from experiments import command, evaluate, run
 from tests.experiments import tiny
 from tests.test_problem import Steps
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 NAMES = ["--env", "tests.test_problem:Steps", "--agent", "belief"]
 
 

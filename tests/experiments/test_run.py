@@ -18,6 +18,9 @@ import taskbelief
 from experiments import evaluate, folder, run, score
 from tests.experiments import tiny
 
+# As users run it.
+pytestmark = pytest.mark.optimised
+
 ITERATIONS = 100
 
 

@@ -10,8 +10,6 @@ from experiments import evaluate, run
 from tests.experiments import tiny
 from tests.experiments.test_run import train, without_clocks
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 
 def test_seeds_side_by_side_are_each_as_alone(tmp_path):
     """They match single runs to float tolerance, on one device and on one device each; interrupted

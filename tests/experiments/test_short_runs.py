@@ -1,4 +1,4 @@
-"""Tests runs that compile programs of their own and end after a few iterations."""
+"""Tests runs that end after a few iterations, without XLA's optimisations (see conftest.py)."""
 
 import jax
 import pytest
@@ -6,8 +6,6 @@ import pytest
 from experiments import assembly, command, footprint, placement
 from tests.experiments import tiny
 from tests.experiments.test_run import train
-
-pytestmark = pytest.mark.usefixtures("unoptimised")
 
 
 def test_replay_sized_in_bytes(tmp_path, capsys):

@@ -12,8 +12,6 @@ from experiments import figures
 from experiments import sweep as sweeps
 from tests.experiments import tiny
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 FLAGS = ["--", *tiny.SIZES, "--steps", str(3 * tiny.ITERATION), "--rows", "2"]
 
 

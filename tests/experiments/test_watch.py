@@ -16,7 +16,6 @@ from taskbelief.types import Categories, Probabilities, Reals
 from tests.test_problem import Steps
 from tests.wiring import SMALL
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
 KEY = jax.random.key(3)
 WIDE, NARROW = 1080, 720  # pixels: with three columns, with two
 

@@ -9,8 +9,6 @@ import pytest
 from experiments import adaptation, beliefs, run, tracking
 from tests.experiments import tiny
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 
 @pytest.fixture(scope="module")
 def searcher(tmp_path_factory):

@@ -10,8 +10,6 @@ from taskbelief.networks import heads
 from taskbelief.types import Continuous, Discrete, Privileged
 from tests import wiring
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 
 def test_a_critic_is_told_the_task_of_its_own_meta_episode():
     """The task is appended to the features at each step and at the end, relative to each

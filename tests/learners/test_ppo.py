@@ -9,8 +9,6 @@ from taskbelief.learners import ppo
 from taskbelief.types import Continuous, Discrete, Trajectory
 from tests import wiring
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 # ---- the losses, on single numbers ------------------------------------------------
 
 

@@ -14,8 +14,6 @@ from taskbelief.types import Discrete, Features, Transition
 from tests import wiring
 from tests.learners.test_by_task import filled
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 SPEC = wiring.spec_of(action=Discrete(2), obs_dim=2, steps=2, episodes=2)
 CONFIG = sac.Config(
     transitions=3,
@@ -63,8 +61,7 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made(request):
-    request.getfixturevalue("unoptimised")
+def made():
     return Made()
 
 

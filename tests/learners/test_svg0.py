@@ -16,8 +16,6 @@ from taskbelief.networks import heads
 from taskbelief.types import Continuous, Discrete
 from tests import wiring
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 SPEC = wiring.spec_of(action=Discrete(2), obs_dim=2, steps=3)
 CONFIG = svg0.Config(
     privileged=False,
@@ -97,8 +95,7 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made(request):
-    request.getfixturevalue("unoptimised")
+def made():
     return Made()
 
 
