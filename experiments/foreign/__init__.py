@@ -1,1 +1,1 @@
-"""Two examples of environments of gymnax and Brax whose hidden parameters are the task."""
+"""Three examples of environments of gymnax and Brax whose hidden parameters are the task."""
