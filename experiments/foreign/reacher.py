@@ -43,7 +43,8 @@ class Arm(Reacher):
     """Brax's reacher, which does not observe a target."""
 
     def _get_obs(self, pipeline_state: base.State) -> Array:
-        """Returns [cos and sin of two angles, tip's velocity, tip's position], metres, seconds."""
+        """Returns [8]: cosines and sines of two angles, velocity (m/s) and position (m) of the tip,
+        which is 0.11 m from the elbow as in Brax's own reacher."""
         angles = pipeline_state.q[:2]
         tip = base.Transform.create(pos=jnp.array([0.11, 0.0, 0.0]))
         position = pipeline_state.x.take(1).do(tip).pos[:2]
