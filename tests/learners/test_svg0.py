@@ -284,6 +284,17 @@ def test_entropy_cost_rises_while_entropy_is_lower_than_wanted(wanted):
     assert (after.log_entropy_cost > state.log_entropy_cost) == (wanted == 0.9)
 
 
+@pytest.mark.parametrize(("updates", "wanted"), [(0, 1.6), (2, 1.2), (5, 0.6), (8, 0.6)])
+def test_the_entropy_target_changes_linearly(updates, wanted):
+    """From 1.6 to 0.6 in half of ten updates."""
+    made = Made(config=dataclasses.replace(CONFIG, entropy_start=1.6, entropy_share=0.5))
+    state = made.start(updates=jnp.asarray(updates))
+    after, metrics = made.update(state, single_step(dense=np.zeros((1, 2))), KEY)
+    risen = 0.1 * (wanted - metrics["entropy"])
+    np.testing.assert_allclose(after.log_entropy_cost, np.log(0.3) + risen, rtol=1e-4)
+    assert after.updates == updates + 1
+
+
 @pytest.mark.parametrize(
     ("action", "usual"), [(Continuous(3), -3.0), (Discrete(20), 0.7 * np.log(20))]
 )

@@ -61,6 +61,11 @@ class Config:
     entropy_target: float | None = None
     """target of the policy entropy, in nats; None: minus the dimension of a continuous action, 0.7
     of the uniform policy's entropy for a discrete action"""
+    entropy_start: float | None = None
+    """target at the start of training, in nats, which changes linearly to entropy_target; None:
+    entropy_target throughout"""
+    entropy_share: float = 0.5
+    """share of training after which entropy_start has become entropy_target"""
     entropy_rate: float = 0.01
     """change of log entropy_cost per update and per nat of deviation from the target; 0: a fixed
     cost"""
@@ -114,6 +119,7 @@ class LearnerState(NamedTuple):
     target: Params
     optimiser: optax.OptState
     log_entropy_cost: Array  # []
+    updates: Array  # [] int32: made so far
 
 
 class _Heads(nnx.Module):
@@ -148,9 +154,13 @@ def make(
     schedule = optax.linear_schedule(
         config.learning_rate, config.learning_rate * config.learning_rate_end, total_updates
     )
-    entropy_target = config.entropy_target
-    if entropy_target is None:
-        entropy_target = action_head.usual_entropy
+    end = config.entropy_target
+    if end is None:
+        end = action_head.usual_entropy
+    start = end if config.entropy_start is None else config.entropy_start
+    entropy_target = optax.linear_schedule(
+        start, end, max(1, round(config.entropy_share * total_updates))
+    )
     each = optax.chain(optax.clip_by_global_norm(config.max_gradient_norm), optax.adam(schedule))
     optimiser = optax.partition(
         {"agent": each, "actor": each, "critic": each},
@@ -166,6 +176,7 @@ def make(
             jax.tree.map(jnp.copy, params),
             optimiser.init(params),
             jnp.asarray(np.log(config.entropy_cost), jnp.float32),
+            jnp.zeros((), jnp.int32),
         )
 
     def act(
@@ -249,9 +260,10 @@ def make(
         step, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, step)
         target = optax.incremental_update(params, state.target, config.target_rate)
-        lacking = entropy_target - metrics["entropy"]
+        lacking = entropy_target(state.updates) - metrics["entropy"]
         log_entropy_cost = state.log_entropy_cost + config.entropy_rate * lacking
         metrics["entropy_cost"] = entropy_cost
-        return LearnerState(params, target, optimiser_state, log_entropy_cost), metrics
+        updates = state.updates + 1
+        return LearnerState(params, target, optimiser_state, log_entropy_cost, updates), metrics
 
     return Learner(init, act, update, config.needs)
