@@ -8,44 +8,46 @@ import numpy as np
 import pytest
 
 pytest.importorskip("brax")
-from experiments.foreign import reacher
+from experiments.foreign import pole
 
 
-def test_the_reacher_observes_its_arm_alone():
-    """Links of 0.1 and 0.11 m; the target of Brax's own reacher, the last two positions, changes
-    nothing."""
-    arm = reacher.Arm(backend="spring")
-    first, second = 0.3, -1.2
+def test_a_motor_pushes_the_cart_as_strongly_as_its_task_says():
+    """After one step from rest the cart's speed is in proportion to the force; 0 is no force."""
+    env = pole.pole
 
     @jax.jit
-    def observed(target):
-        angles = jnp.array([first, second, *target])
-        return arm._get_obs(arm.pipeline_init(angles, jnp.zeros(4)))
+    @jax.vmap
+    def speed(motor, action):
+        task = pole.Params(motor)
+        _, state = env.reset(jax.random.key(0), task)
+        return env.step(jax.random.key(1), state, action[None], task)[0][2]
 
-    tip = [
-        0.1 * np.cos(first) + 0.11 * np.cos(first + second),
-        0.1 * np.sin(first) + 0.11 * np.sin(first + second),
-    ]
-    angles = [np.cos(first), np.cos(second), np.sin(first), np.sin(second)]
-    np.testing.assert_allclose(observed([0.05, 0.02]), [*angles, 0.0, 0.0, *tip], atol=1e-5)
-    np.testing.assert_array_equal(observed([0.05, 0.02]), observed([-0.1, 0.0]))
-
-
-@pytest.mark.parametrize(("gap", "wanted"), [(0.049, 1.0), (0.051, 0.0)])
-def test_its_reward_is_1_within_5_cm_of_the_hidden_target(gap, wanted):
-    """The target lies in the direction (3, 4) / 5 of the tip."""
-    after = SimpleNamespace(obs=jnp.array([0.0] * 6 + [0.1, -0.1]))
-    params = reacher.Params(jnp.array([0.1 + 0.6 * gap, -0.1 + 0.8 * gap]))
-    assert reacher.reward(None, jnp.zeros(2), after, params) == wanted
+    motors = jnp.array([1.0, 0.5, -0.5, 0.5, 0.5])
+    actions = jnp.array([0.5, 0.5, 0.5, -0.5, 0.0])
+    found = np.asarray(speed(motors, actions))
+    pushed = found[:4] - found[4]
+    assert pushed[0] > 0.1
+    np.testing.assert_allclose(pushed / pushed[0], [1.0, 0.5, -0.5, -0.5], rtol=0.05)
 
 
-def test_its_targets_are_uniform_in_the_disk_that_the_arm_reaches():
-    targets = np.asarray(reacher.reacher.task_set("train", 4000).target)
-    radius = np.linalg.norm(targets, axis=-1) / 0.21
-    assert radius.max() <= 1.0
-    # Of a uniform disk, a quarter lies within half of the radius.
-    assert np.mean(radius < 0.5) == pytest.approx(0.25, abs=0.03)
-    # The label is standardised: of a uniform disk, x has half of the radius as its deviation.
-    family = reacher.reacher.spec.task
-    standard = (targets - np.asarray(family.centre)) / np.asarray(family.scale)
-    assert np.abs(standard.mean(0)).max() < 0.1 and np.abs(standard.std(0) - 1).max() < 0.1
+def test_a_pole_begins_tilted_to_either_side():
+    env = pole.pole
+    keys = jax.random.split(jax.random.key(0), 1000)
+    tilt = np.asarray(jax.jit(jax.vmap(lambda key: env.reset(key, pole.Params(1.0))[0][1]))(keys))
+    assert np.abs(tilt).max() <= 0.1
+    # uniform: its mean is 0, its deviation the width by the root of 12
+    assert abs(tilt.mean()) < 0.006
+    assert tilt.std() == pytest.approx(0.2 / np.sqrt(12), rel=0.05)
+
+
+@pytest.mark.parametrize(("done", "wanted"), [(0.0, 1.0), (1.0, -9.0)])
+def test_its_reward_is_1_for_a_step_and_minus_9_for_a_fall(done, wanted):
+    after = SimpleNamespace(done=jnp.array(done))
+    assert pole.reward(None, jnp.zeros(1), after, pole.Params(0.5)) == wanted
+
+
+def test_its_motors_are_of_either_sign_and_0_3_to_1():
+    motors = np.asarray(pole.pole.task_set("train", 4000).motor)
+    assert 0.3 <= np.abs(motors).min() and np.abs(motors).max() <= 1.0
+    assert np.mean(motors > 0) == pytest.approx(0.5, abs=0.03)
+    assert np.abs(motors).mean() == pytest.approx(0.65, abs=0.02)
