@@ -53,7 +53,7 @@ def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> d
     compile_seconds = time.perf_counter() - began
     used = compiled.memory_analysis()
 
-    state = parts.placed.init()
+    state = parts.placed.init(parts.placed.seeds)
     sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)
     # copied, because the measured iterations reuse the buffers of the state
     learnt = jax.tree.map(jnp.copy, parts.where.select_seed(state.learner, 0))

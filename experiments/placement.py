@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from experiments import footprint
@@ -63,7 +64,10 @@ def place(seeds: tuple[int, ...], parts: int) -> Placement:
 class Placed(NamedTuple):
     """A trainer's functions for all seeds, compiled at their first call."""
 
-    init: Any  # () -> TrainState; jitted, so that it is traced once
+    # (seeds [num]) -> TrainState, jitted; seeds are an argument, so that runs with other seeds find
+    # the compiled program of one run again
+    init: Any
+    seeds: np.ndarray  # [num] int32
     step: Any  # (TrainState) -> (TrainState, metrics), jitted
     # (params, key) -> Trajectory: the meta-episodes of one seed in an iteration, jitted
     collect: Any
@@ -74,12 +78,13 @@ class Placed(NamedTuple):
 def placed(trainer: Trainer, where: Placement) -> Placed:
     """Returns the functions of `trainer` for all seeds, not compiled yet."""
 
-    def init() -> TrainState:
-        keys = [jax.random.key(seed) for seed in where.seeds]
+    def init(seeds: Array) -> TrainState:
+        keys = jax.vmap(jax.random.key)(seeds)
         # one after the other, because batched QR on several CPU devices at once never finishes
-        return jax.lax.map(trainer.init, jnp.stack(keys)) if keys[1:] else trainer.init(keys[0])
+        return jax.lax.map(trainer.init, keys) if len(seeds) > 1 else trainer.init(keys[0])
 
-    state = jax.eval_shape(init)
+    seeds = np.asarray(where.seeds, np.int64).astype(np.int32)
+    state = jax.eval_shape(init, seeds)
     if where.apart:
         homes = jax.tree.map(lambda _: where.seed_sharding, state)
     else:
@@ -90,6 +95,7 @@ def placed(trainer: Trainer, where: Placement) -> Placed:
     read = 0 if trainer.learner.needs.on_policy else sizes.batch / sizes.envs
     return Placed(
         init=jax.jit(init, out_shardings=homes),
+        seeds=seeds,
         step=jax.jit(where.per_seed(trainer.step), out_shardings=(homes, where.seed_sharding)),
         collect=jax.jit(trainer.collect),
         like=like,

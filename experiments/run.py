@@ -9,6 +9,7 @@ In the run's directory: config.json, metrics.csv, TensorBoard events, curves.png
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -95,7 +96,7 @@ def _compile(parts: Assembly, run: Path) -> Compiled:
     lowered = (
         iterate.lower(state, sums, num),
         parts.evaluate.lower(state.learner.params),
-        parts.placed.init.lower(),
+        parts.placed.init.lower(parts.placed.seeds),
     )
     with ThreadPoolExecutor() as pool:
         compiling = [pool.submit(program.compile) for program in lowered]
@@ -103,7 +104,8 @@ def _compile(parts: Assembly, run: Path) -> Compiled:
         iterate, evaluate, init = (program.result() for program in compiling)
         known = finding.result()
     seconds = time.perf_counter() - start
-    return Compiled(init, zero, iterate, evaluate, like, known, seconds)
+    start_state = functools.partial(init, parts.placed.seeds)
+    return Compiled(start_state, zero, iterate, evaluate, like, known, seconds)
 
 
 def _train(

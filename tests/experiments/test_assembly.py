@@ -67,6 +67,14 @@ def test_evaluations_play_the_environment_as_it_is_at_test(search):
     assert search.length.iteration_steps == 4 * 10
 
 
+def test_runs_with_other_seeds_share_a_compiled_program(search):
+    """Of the programs, `init` alone reads the seeds, as an argument."""
+    other = wiring.assemble(*SEARCH, "--seed", "7").placed
+    assert (search.placed.seeds.tolist(), other.seeds.tolist()) == ([0], [7])
+    programs = {placed.init.lower(placed.seeds).as_text() for placed in (search.placed, other)}
+    assert len(programs) == 1
+
+
 @pytest.mark.parametrize("learner", ["svg0", "ppo"])
 def test_schedules_end_when_the_run_does(learner):
     """With a learning rate that decays to zero, the last update still moves the parameters, and
@@ -84,7 +92,7 @@ def test_schedules_end_when_the_run_does(learner):
         flags += ["--learner.minibatches", "2"]
     parts = wiring.assemble(*flags)
     assert parts.length.iterations == 3
-    states = [parts.placed.init()]
+    states = [parts.placed.init(parts.placed.seeds)]
     for _ in range(4):
         states.append(parts.placed.step(states[-1])[0])
     params = [

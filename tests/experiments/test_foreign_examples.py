@@ -48,6 +48,6 @@ def test_its_reward_is_1_for_a_step_and_minus_9_for_a_fall(done, wanted):
 
 def test_its_motors_are_of_either_sign_and_0_3_to_1():
     motors = np.asarray(pole.pole.task_set("train", 4000).motor)
-    assert 0.3 <= np.abs(motors).min() and np.abs(motors).max() <= 1.0
+    assert np.abs(motors).min() >= 0.3 and np.abs(motors).max() <= 1.0
     assert np.mean(motors > 0) == pytest.approx(0.5, abs=0.03)
     assert np.abs(motors).mean() == pytest.approx(0.65, abs=0.02)
