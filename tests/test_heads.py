@@ -155,7 +155,7 @@ def test_q_networks_tell_actions_apart(spec):
         deviations = first - first.mean(-1, keepdims=True)
         first = deviations / np.sqrt(np.mean(np.square(deviations), axis=-1, keepdims=True) + 1e-6)
         wanted = jax.nn.relu(first) @ q.rest.layers[0].kernel + q.rest.layers[0].bias
-        np.testing.assert_allclose(q.value(features).at(action), wanted[:, 0], rtol=1e-5)
+        np.testing.assert_allclose(q.value(features).at(action), wanted[:, 0], rtol=1e-5, atol=1e-6)
         with pytest.raises(TypeError, match="cannot be listed"):
             q.value(features).each()
     else:
