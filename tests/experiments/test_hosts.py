@@ -21,12 +21,12 @@ def test_two_processes_train_as_one(tmp_path):
         port = free.getsockname()[1]
     processes = [
         tiny.start(
-            *tiny.arguments(together, UPDATES, *flags, "--distributed", "True"),
+            *tiny.arguments(together, *flags, "--distributed", "True", iterations=UPDATES),
             *("--coordinator", f"localhost:{port}", "--processes", "2", "--process", str(process)),
         )
         for process in (0, 1)
     ]
-    run.main(tiny.arguments(alone, UPDATES, *flags))
+    run.main(tiny.arguments(alone, *flags, iterations=UPDATES))
     said = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
     assert "Done in" in said[0] and "Done in" not in said[1]  # only process 0 prints

@@ -1,4 +1,7 @@
-"""The smallest run: a bandit, 8 units, 4 parallel meta-episodes."""
+"""The smallest run: a bandit, 8 units, 4 parallel meta-episodes.
+
+Tests share its length where they can, because a schedule makes the length a part of the program.
+"""
 
 import os
 import subprocess
@@ -8,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 
 # the bandit in its default settings, whose references are committed
-NAMES = ["--env", "bandit", "--agent", "aux_head"]
+NAMES = ["--env", "bandit", "--agent", "aux_head", "--label", "description", "--belief_tasks", "0"]
 SIZES = [
     *["--agent.hidden", "8", "--agent.encoder", "8", "--agent.head_hidden", "8"],
     *["--learner.actor_hidden", "8", "--learner.critic_hidden", "8"],
@@ -17,9 +20,10 @@ SIZES = [
     *["--evaluations", "2", "--evaluation_tasks", "20"],
 ]
 ITERATION = 4 * 100  # agent steps
+ITERATIONS = 40
 
 
-def arguments(out: Path, iterations: int, *more: str) -> list[str]:
+def arguments(out: Path, *more: str, iterations: int = ITERATIONS) -> list[str]:
     steps = (iterations + 1) * ITERATION  # one for the warm-up
     return [*NAMES, *SIZES, "--steps", str(steps), "--rows", "10", "--out", str(out), *more]
 
