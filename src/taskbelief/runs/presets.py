@@ -47,12 +47,23 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             (env, ANY, ANY): {"label": "posterior_goal"}
             for env in ("sparse_navigation", "noisy_target")
         },
-        # A shorter horizon distinguishes arms, and arrivals one step apart.
-        **{(env, ANY, "svg0"): {"learner.gamma": 0.9} for env in ("bandit", "sparse_navigation")},
+        # A shorter horizon distinguishes arms; on sparse_navigation, arrivals one step apart.
+        ("bandit", ANY, "svg0"): {"learner.gamma": 0.9},
         # An oracle observes the goal of the true task, not of a sample.
         **{
             (env, "oracle", ANY): {"label": "description"}
             for env in ("sparse_navigation", "noisy_target")
+        },
+        # Twenty episodes at test: with fewer in training the belief forgets. To stand still on the
+        # goal takes precision: little entropy and small steps in the end.
+        ("sparse_navigation", ANY, "svg0"): {
+            "env.episodes": 10,
+            "steps": 2_400_000,
+            "learner.gamma": 0.9,
+            "learner.entropy_start": -1.0,
+            "learner.entropy_target": -6.0,
+            "learner.entropy_share": 0.8,
+            "learner.learning_rate_end": 0.02,
         },
         ("sparse_navigation", ANY, "ppo"): {"steps": 5_000_000},
         # A dense reward, as published; hypotheses come to mean places if most meta-episodes find
