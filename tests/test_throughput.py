@@ -24,7 +24,7 @@ def test_products_are_counted_as_often_as_they_run():
 
 def test_one_line_with_all_figures(tmp_path, capsys):
     flags = ["--", *tiny.SIZES, "--steps", str(3 * tiny.ITERATION)]
-    throughput.main([*tiny.NAMES, "--json", "--repeats", "1", "--out", str(tmp_path / "t"), *flags])
+    throughput.main([*tiny.PARTS, "--json", "--repeats", "1", "--out", str(tmp_path / "t"), *flags])
     (row,) = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert row["env"] == "bandit" and row["batch"] == 4 and row["steps"] == 100
     for name in (*throughput.RATES, "update_gflop", "share_of_peak", "peak_memory_bytes"):

@@ -11,7 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 
 # the bandit in its default settings, whose references are committed
-NAMES = ["--env", "bandit", "--agent", "aux_head", "--label", "description", "--belief_tasks", "0"]
+PARTS = ["--env", "bandit", "--agent", "aux_head"]
+NAMES = [*PARTS, "--label", "description", "--belief_tasks", "0"]
 SIZES = [
     *["--agent.hidden", "8", "--agent.encoder", "8", "--agent.head_hidden", "8"],
     *["--learner.actor_hidden", "8", "--learner.critic_hidden", "8"],
