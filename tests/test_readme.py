@@ -103,7 +103,9 @@ def test_commands_are_there(name):
     assert importlib.util.find_spec(name) is not None
 
 
-@pytest.mark.parametrize("flags", sorted(set(re.findall(r"`(--env \w+ --agent \w+)`", README))))
+@pytest.mark.parametrize(
+    "flags", sorted(set(re.findall(r"experiments\.run (--env \w+ --agent \w+)`", README)))
+)
 def test_runs_can_be_started(flags):
     chosen, _ = command.parse(flags.split())
     assert flags == f"--env {chosen.env_name} --agent {chosen.agent_name}"
