@@ -13,6 +13,7 @@ from experiments import sweep as sweeps
 from tests.experiments import tiny
 
 FLAGS = ["--", *tiny.SIZES, "--steps", str(3 * tiny.ITERATION), "--rows", "2"]
+FLAGS += ["--belief_tasks", "0"]
 
 
 def sweep(out, *args):
