@@ -45,6 +45,7 @@ from taskbelief.runs import checkpoint, hosts
 from taskbelief.runs.config import RunConfig
 
 _CALL_SECONDS = 1.0  # of compiled work between checks of clocks and signals
+_FIGURE_SECONDS = 20.0  # between drawings of curves.png, each of which takes a second or two
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -120,7 +121,7 @@ def _train(
     rows, evaluations = schedule(parts.length.iterations, chosen.rows, chosen.evaluations)
     columns = _columns(parts, compiled)
     began, earlier = time.perf_counter(), about["wall_seconds"]
-    last_save = began
+    last_save = last_figure = began
     # of the current row: seconds of training, first iteration
     row_seconds, row_start = 0.0, iteration
     latest: dict[str, float] = {}
@@ -199,7 +200,9 @@ def _train(
             )
             if iteration in evaluations and hosts.first():
                 say(screen.line(latest))
-                figures.curves(run)
+                if time.perf_counter() - last_figure > _FIGURE_SECONDS:
+                    figures.curves(run)
+                    last_figure = time.perf_counter()
             # clocks and signals differ between processes, but all must take the same decisions
             call, due, stopping = hosts.agree(
                 max(1, round(num * min(_CALL_SECONDS / seconds, 4.0))),
@@ -211,6 +214,8 @@ def _train(
                 last_save = time.perf_counter()
         if saved is None or int(saved.name) != iteration:
             saved = save()
+    if hosts.first():
+        figures.curves(run)
     if stopping:
         signals.received = stopping
         print(f"Stopped by {signal.Signals(stopping).name}; --resume {run} continues.")

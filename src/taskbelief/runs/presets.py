@@ -72,7 +72,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "learner.entropy_share": 0.8,
             "learner.learning_rate_end": 0.02,
         },
-        ("sparse_navigation", ANY, "ppo"): {"steps": 5_000_000},
+        ("sparse_navigation", ANY, "ppo"): {"steps": 5_000_000, "learner.minibatches": 16},
         # A dense reward, as published; hypotheses come to mean places if most meta-episodes find
         # something: many episodes. `train.batch` counts tasks.
         ("sparse_navigation", "pearl", "sac"): {
