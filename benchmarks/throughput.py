@@ -57,7 +57,7 @@ def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> d
     sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)
     # copied, because the measured iterations reuse the buffers of the state
     learnt = jax.tree.map(jnp.copy, parts.where.select_seed(state.learner, 0))
-    acting = _median(lambda: parts.placed.collect(learnt.params, jax.random.key(0)), repeats)
+    acting = _median(lambda: parts.trainer.collect(learnt.params, jax.random.key(0)), repeats)
     batch = _batch(parts, chosen, state, learnt)
     updates = parts.iteration_updates // learner.steps
     key = jax.random.key(1)
@@ -133,7 +133,7 @@ def _batch(parts: Assembly, chosen: Any, state: Any, learnt: Any) -> Any:
     """Returns the input of an update."""
     key = jax.random.key(2)
     if state.replay is None:
-        return parts.placed.collect(learnt.params, key)
+        return parts.trainer.collect(learnt.params, key)
     rings = parts.where.select_seed(state.replay, 0)
     kind = parts.trainer.learner.replay or replay.WHOLE
 

@@ -16,9 +16,10 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
-import scipy.stats
+import scipy.special
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
+from numpy.typing import ArrayLike
 
 from experiments import loggers, stop
 
@@ -90,6 +91,16 @@ def curves(run: Path) -> None:
     os.replace(new, run / "curves.png")
 
 
+def interval(values: ArrayLike) -> np.ndarray:
+    """Returns half the width of Student's 95 % interval of the mean of `values` [N, ...], [...];
+    nan for N = 1."""
+    num = len(values := np.asarray(values))
+    if num < 2:
+        return np.full(values.shape[1:], np.nan)
+    spread = values.std(axis=0, ddof=1) / np.sqrt(num)
+    return spread * scipy.special.stdtrit(num - 1, 0.975)
+
+
 def aligned(lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """Returns the lines (x [T_i], y [T_i]) at common points, as (x [T], y [lines, T]): at those of
     the line with fewest, as far as all lines reach, with linear interpolation."""
@@ -117,7 +128,7 @@ def compare(groups: Mapping[str, Sequence[tuple[Path, int]]], path: Path) -> Non
             mean, colour = y.mean(axis=0), f"C{number}"
             axes.plot(x, mean, color=colour, label=" ".join(name.split()[1:]), linewidth=1.6)
             if len(y) > 1:
-                reach = scipy.stats.sem(y) * scipy.stats.t.ppf(0.975, len(y) - 1)
+                reach = interval(y)
                 axes.fill_between(x, mean - reach, mean + reach, color=colour, alpha=0.15, lw=0)
         _explorer(axes, _read(*next(iter(own.values()))[0]))
         _, split, what = measure.split("/")
@@ -182,7 +193,7 @@ def _read(run: Path, seed: int | None = None) -> dict[str, np.ndarray]:
     for split in ("train", "holdout") if len(by_seed) > 1 else ():
         score = data.get(f"eval/{split}/score")
         if score is not None:
-            reach = scipy.stats.sem(score) * scipy.stats.t.ppf(0.975, len(score) - 1)
+            reach = interval(score)
             means[f"eval/{split}/score_low"] = score.mean(axis=0) - reach
             means[f"eval/{split}/score_high"] = score.mean(axis=0) + reach
     return means

@@ -69,8 +69,6 @@ class Placed(NamedTuple):
     init: Any
     seeds: np.ndarray  # [num] int32
     step: Any  # (TrainState) -> (TrainState, metrics), jitted
-    # (params, key) -> Trajectory: the meta-episodes of one seed in an iteration, jitted
-    collect: Any
     like: TrainState  # shapes, types and shardings
     needs: Footprint  # memory on each device
 
@@ -78,6 +76,7 @@ class Placed(NamedTuple):
 def placed(trainer: Trainer, where: Placement) -> Placed:
     """Returns the functions of `trainer` for all seeds, not compiled yet."""
 
+    @jax.jit
     def init(seeds: Array) -> TrainState:
         keys = jax.vmap(jax.random.key)(seeds)
         # one after the other, because batched QR on several CPU devices at once never finishes
@@ -97,7 +96,6 @@ def placed(trainer: Trainer, where: Placement) -> Placed:
         init=jax.jit(init, out_shardings=homes),
         seeds=seeds,
         step=jax.jit(where.per_seed(trainer.step), out_shardings=(homes, where.seed_sharding)),
-        collect=jax.jit(trainer.collect),
         like=like,
         needs=Footprint(
             footprint.size(like.replay),

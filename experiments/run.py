@@ -42,6 +42,7 @@ from experiments.command import Options
 from taskbelief import exam
 from taskbelief.evaluation import References
 from taskbelief.runs import checkpoint, hosts
+from taskbelief.runs.checkpoint import Checkpoint
 from taskbelief.runs.config import RunConfig
 
 _CALL_SECONDS = 1.0  # of compiled work between checks of clocks and signals
@@ -79,47 +80,50 @@ class Compiled(NamedTuple):
     zero: Callable  # () -> sums
     iterate: Callable  # (state, sums, num) -> (state, sums, finite)
     evaluate: Callable  # (params) -> (Evaluation, KL)
-    like: Any  # (state, sums) as shapes and types: the content of a checkpoint
     references: dict[str, References | None]
     seconds: float
 
 
-def _compile(parts: Assembly, run: Path) -> Compiled:
-    """Compiles training and evaluation in parallel; finds or measures the references."""
+def _compile(parts: Assembly, run: Path, like: Any, starts: bool) -> Compiled:
+    """Compiles training and evaluation in parallel; finds or measures the references.
+
+    `like`: (state, sums) as shapes and types; `starts`: whether training starts from the seed."""
     start = time.perf_counter()
-    state, sums = like = placement.checkpointed(parts.placed, parts.where)
+    state, sums = like
     num = jax.ShapeDtypeStruct((), jnp.int32)
     iterate = jax.jit(placement.iterate(parts.placed.step), donate_argnums=(0, 1))
     zero = jax.jit(
         lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums),
         out_shardings=jax.tree.map(lambda leaf: leaf.sharding, sums),
     )
-    lowered = (
-        iterate.lower(state, sums, num),
-        parts.evaluate.lower(state.learner.params),
-        parts.placed.init.lower(parts.placed.seeds),
-    )
+    lowered = [iterate.lower(state, sums, num), parts.evaluate.lower(state.learner.params)]
+    if starts:
+        lowered.append(parts.placed.init.lower(parts.placed.seeds))
     with ThreadPoolExecutor() as pool:
         compiling = [pool.submit(program.compile) for program in lowered]
         finding = pool.submit(references.of_run, parts.env, run)
-        iterate, evaluate, init = (program.result() for program in compiling)
+        iterate, evaluate, *more = (program.result() for program in compiling)
         known = finding.result()
     seconds = time.perf_counter() - start
+    init = more[0] if starts else parts.placed.init  # not called by a run that continues
     start_state = functools.partial(init, parts.placed.seeds)
-    return Compiled(start_state, zero, iterate, evaluate, like, known, seconds)
+    return Compiled(start_state, zero, iterate, evaluate, known, seconds)
 
 
 def _train(
     chosen: RunConfig, options: Options, parts: Assembly, run: Path, signals: _Signals
 ) -> None:
     print(f"Files go to {run}. Compiling ...", flush=True)
-    compiled = _compile(parts, run)
-    state, sums, about, saved = _start(compiled, run)
+    like = placement.checkpointed(parts.placed, parts.where)
+    with stop.sentences():
+        last = checkpoint.newest_good(run, like, warn=stop.warn)
+    compiled = _compile(parts, run, like, starts=last is None)
+    state, sums, about, saved = _start(compiled, last)
     iteration = about["iteration"]
     print(screen.introduction(compiled.references["holdout"], compiled.seconds), flush=True)
 
     rows, evaluations = schedule(parts.length.iterations, chosen.rows, chosen.evaluations)
-    columns = _columns(parts, compiled)
+    columns = _columns(parts, compiled.references, like)
     began, earlier = time.perf_counter(), about["wall_seconds"]
     last_save = last_figure = began
     # of the current row: seconds of training, first iteration
@@ -223,15 +227,14 @@ def _train(
         print(f"Done in {screen.duration(wall())}: {run}/curves.png, {run}/metrics.csv")
 
 
-def _start(compiled: Compiled, run: Path) -> tuple[Any, Any, dict[str, Any], Path | None]:
-    """Returns (state, sums, about, checkpoint), from the newest good checkpoint or from the
-    seed."""
-    with stop.sentences():
-        found = checkpoint.newest_good(run, compiled.like, warn=stop.warn)
-    if found is not None:
-        print(f"Continuing from {found.path}, step {found.about['env_steps']:,}.")
-        state, sums = found.state
-        return state, sums, found.about, found.path
+def _start(
+    compiled: Compiled, last: Checkpoint | None
+) -> tuple[Any, Any, dict[str, Any], Path | None]:
+    """Returns (state, sums, about, checkpoint), from the checkpoint or from the seed."""
+    if last is not None:
+        print(f"Continuing from {last.path}, step {last.about['env_steps']:,}.")
+        state, sums = last.state
+        return state, sums, last.about, last.path
     return compiled.init(), compiled.zero(), {"iteration": 0, "wall_seconds": 0.0}, None
 
 
@@ -255,13 +258,13 @@ def _evaluate(parts: Assembly, compiled: Compiled, state: Any) -> list[dict[str,
     ]
 
 
-def _columns(parts: Assembly, compiled: Compiled) -> list[str]:
-    """Returns all names of a run's metrics, before it starts."""
-    state, sums = compiled.like
+def _columns(parts: Assembly, known: dict[str, References | None], like: Any) -> list[str]:
+    """Returns all names of a run's metrics, before it starts; `like`: (state, sums) as shapes."""
+    state, sums = like
     played = jax.eval_shape(parts.evaluate, state.learner.params)
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape), played)
     one = parts.where.select_seed(empty, 0)
-    found = exam.scores(parts.trainer, parts.exam, compiled.references, one)
+    found = exam.scores(parts.trainer, parts.exam, known, one)
     return [
         "seed",
         "iteration",

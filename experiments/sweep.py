@@ -43,7 +43,6 @@ from pathlib import Path
 from queue import Queue
 
 import numpy as np
-import scipy.stats
 
 from experiments import command, figures, loggers, stop
 from taskbelief.runs import config
@@ -318,16 +317,8 @@ def _table(rows: list[dict[str, object]]) -> Iterator[str]:
 
 
 def _with_interval(values: Sequence[float]) -> str:
-    spread = f" ± {interval(values):.2f}" if len(values) > 1 else ""
+    spread = f" ± {figures.interval(values):.2f}" if len(values) > 1 else ""
     return f"{np.mean(values):.2f}{spread}"
-
-
-def interval(values: Sequence[float]) -> float:
-    """Returns half the width of Student's 95 % interval of the mean; nan for a single value."""
-    if len(values) < 2:
-        return float("nan")
-    spread = scipy.stats.sem(values)
-    return float(spread * scipy.stats.t.ppf(0.975, len(values) - 1))
 
 
 if __name__ == "__main__":

@@ -82,12 +82,14 @@ def make(
         """`axis` of each leaf, divided among the devices of the mesh."""
         return tree if mesh is None else parallel.shard(tree, mesh, axis)
 
-    def collect(params: object, key: Key, buffer: Any = None) -> Trajectory:
+    def selected(buffer: Any) -> Array | None:
+        return None if kind.tasks is None else kind.tasks(buffer, config.envs)
+
+    @jax.jit  # traced once for all that call it
+    def collect(params: object, key: Key, index: Array | None = None) -> Trajectory:
         task_key, play_key = jax.random.split(key)
-        if buffer is None or kind.tasks is None:
+        if index is None:
             index = jax.random.randint(task_key, (config.envs,), 0, num_tasks)
-        else:
-            index = kind.tasks(buffer, config.envs)
         played = rollout.collect(
             env,
             divide(rollout.take(tasks, index), 0),
@@ -111,7 +113,7 @@ def make(
         buffer = remember(kind.init(config.replay_rows, example, config.shards))
 
         def fill(buffer: Any, key: Key) -> tuple[Any, None]:
-            return remember(kind.add(buffer, collect(state.params, key, buffer))), None
+            return remember(kind.add(buffer, collect(state.params, key, selected(buffer)))), None
 
         buffer, _ = jax.lax.scan(fill, buffer, jax.random.split(warm_key, config.warmup))
         steps = config.warmup * config.envs * env.spec.task_steps
@@ -121,7 +123,7 @@ def make(
 
     def step(state: TrainState) -> tuple[TrainState, Metrics]:
         collect_key, learn_key, key = jax.random.split(state.key, 3)
-        batch = collect(state.learner.params, collect_key, state.replay)
+        batch = collect(state.learner.params, collect_key, selected(state.replay))
         if state.replay is None:
             learner_state, metrics = learner.update(state.learner, batch, learn_key)
             buffer = None

@@ -194,7 +194,8 @@ def test_full_disk_ends_the_run_with_one_line(tmp_path, capsys):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert end.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: File too large (writing ")
+    assert line.startswith("error: writing a checkpoint failed: ")
+    assert line.endswith(f"(writing {tmp_path / 'run'}; --resume {tmp_path / 'run'} continues)")
 
 
 def test_refuses_to_write_into_a_full_directory(tmp_path, capsys):

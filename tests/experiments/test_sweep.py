@@ -57,6 +57,14 @@ def test_a_sweep_is_resumable_and_leaves_tables_and_pictures(tmp_path):
     assert metrics.stat().st_mtime_ns == before
 
 
+def test_intervals_are_students():
+    """12.706 and 4.303 are its 97.5 % points with one and two degrees of freedom (any table)."""
+    assert figures.interval([0.7, 0.8]) == pytest.approx(12.706 * 0.05, rel=1e-4)
+    columns = np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])
+    assert figures.interval(columns) == pytest.approx([4.303 / np.sqrt(3), 0.0], rel=1e-3)
+    assert np.isnan(figures.interval([0.7]))
+
+
 def test_unknown_names_are_refused_before_anything_runs(tmp_path):
     done = sweep(tmp_path / "out", "--env", "bandits", "--agent", "belief")
     assert done.returncode == 2
