@@ -8,6 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import orbax.checkpoint as ocp
+
+from taskbelief.runs import checkpoint
+
 ROOT = Path(__file__).parent.parent.parent
 
 # the bandit in its default settings, whose references are committed
@@ -39,4 +44,19 @@ def start(*args: str, devices: int = 1) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+    )
+
+
+def saved(run: Path) -> dict[str, np.ndarray]:
+    """Returns all arrays of a run's newest checkpoint."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        found = checkpointer.restore(checkpoint.checkpoints(run)[0].resolve() / "state")
+    return {name: np.asarray(array) for name, array in found.items()}
+
+
+def same(run: Path, other: Path) -> bool:
+    """Whether the newest checkpoints of two runs are equal to the bit."""
+    one, two = saved(run), saved(other)
+    return one.keys() == two.keys() and all(
+        one[name].tobytes() == two[name].tobytes() for name in one
     )
