@@ -23,6 +23,7 @@ def files_of_a_step(env, agent_name, learner_name):
     sizes = training.Config(envs=4, batch=4, replay_rows=8, warmup=1)
     made = trainer.make(posed, agent, learner, sizes)
     state = jax.eval_shape(made.init, jax.random.key(0))
+    jax.clear_caches()  # `init` traced the collection of meta-episodes too
     found = set()
 
     def note(frame, event, arg):
