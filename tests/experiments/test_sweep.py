@@ -27,7 +27,7 @@ def sweep(out, *args):
     )
 
 
-def test_a_sweep_is_resumable_and_leaves_tables_and_pictures(tmp_path):
+def test_a_sweep_is_resumable_and_leaves_tables_and_pictures(tmp_path, capsys):
     cells = ["--env", "bandit", "--agent", "aux_head", "--label", "task_embedding", "description"]
     cells += ["--vary", "agent.bottleneck_beta", "0.1", "--seeds", "0", "1", "--jobs", "2"]
     cells += ["--together"]
@@ -52,8 +52,8 @@ def test_a_sweep_is_resumable_and_leaves_tables_and_pictures(tmp_path):
 
     metrics = tmp_path / rows[0]["run"] / "metrics.csv"
     before = metrics.stat().st_mtime_ns
-    again = sweep(tmp_path, *cells, *FLAGS)
-    assert "was finished" in again.stdout
+    sweeps.main(["--out", str(tmp_path), *cells, *FLAGS])
+    assert "was finished" in capsys.readouterr().out
     assert metrics.stat().st_mtime_ns == before
 
 
