@@ -196,7 +196,7 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     """95 % percentile bootstrap interval of the mean of `values` [K]; the same every time."""
     if len(values) < 2 or np.ptp(values) == 0:
         return float(np.mean(values)), float(np.mean(values))
-    # not scipy.stats.bootstrap, whose import takes longer than that of JAX's
+    # not scipy.stats.bootstrap, whose import takes nearly as long as JAX's
     drawn = np.random.default_rng(0).integers(0, len(values), (1000, len(values)))
     low, high = np.percentile(values[drawn].mean(axis=1), [2.5, 97.5])
     return float(low), float(high)

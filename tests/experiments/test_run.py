@@ -129,9 +129,10 @@ def test_evaluate_repeats_the_last_evaluation(finished, capsys, monkeypatch):
 
 def test_a_run_can_be_loaded_from_python(finished):
     loaded = taskbelief.load(finished)
-    recurrent = loaded.params["agent"]["history"]["core"]["recurrent"]
-    saved = tiny.saved(finished)["0.learner.params.agent.history.core.recurrent"]
-    np.testing.assert_array_equal(recurrent, saved)
+    saved = tiny.saved(finished)
+    for path, leaf in jax.tree.flatten_with_path(loaded.params)[0]:
+        name = ".".join(["0.learner.params", *(str(key.key) for key in path)])
+        np.testing.assert_array_equal(leaf, saved[name])
     with pytest.raises(ValueError, match="has no seed 7"):
         taskbelief.load(finished, seed=7)
 
@@ -165,8 +166,12 @@ def test_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path):
 
 def _interrupt(process: subprocess.Popen, out: Path, number: int) -> str:
     """Interrupts a run some time after its next checkpoint, and returns what it said."""
-    before = len(list(out.glob("checkpoints/[0-9]*")))
-    while process.poll() is None and len(list(out.glob("checkpoints/[0-9]*"))) <= before:
+
+    def newest() -> int:
+        return max((int(path.name) for path in out.glob("checkpoints/[0-9]*")), default=0)
+
+    before = newest()
+    while process.poll() is None and newest() <= before:
         time.sleep(0.05)
     time.sleep(random.uniform(0.0, 0.3))
     process.send_signal(number)
