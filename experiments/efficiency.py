@@ -1,0 +1,97 @@
+"""Compares after how many steps one learner has the score at which another ends.
+
+    python -m experiments.efficiency experiments/results/svg0 experiments/results/ppo
+
+Both are directories with the results of sweeps. For each environment and agent in both, the table
+has the final hold-out score of the slow learner (mean over its seeds, with Student's 95 % interval)
+and the steps of the fast one to that mean: the first evaluation of each seed at or above it, in
+training order. Returns replace scores in environments without an expert. Minutes are comparable
+only if the runs had the machine to themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments import figures, stop
+
+
+class Curve(NamedTuple):
+    """The evaluations of one seed."""
+
+    steps: np.ndarray  # [num] int
+    minutes: np.ndarray  # [num]
+    results: np.ndarray  # [num]: hold-out scores, or returns
+
+    def reaches(self, result: float) -> int | None:
+        """Returns the number of the first evaluation at or above `result`; None: there is none."""
+        good = np.flatnonzero(self.results >= result)
+        return int(good[0]) if good.size else None
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m experiments.efficiency", description=__doc__)
+    parser.add_argument("fast", type=Path, help="results of the learner whose steps are counted")
+    parser.add_argument("slow", type=Path, help="results of the learner whose score it reaches")
+    chosen = parser.parse_args(args)
+    fast, slow = read(chosen.fast), read(chosen.slow)
+    shared = [names for names in slow if names in fast]
+    if not shared:
+        stop.failed(f"{chosen.fast} and {chosen.slow} have no environment and agent in common")
+    print("\n".join(table({names: (fast[names], slow[names]) for names in shared})))
+
+
+def read(folder: Path) -> dict[tuple[str, str], list[Curve]]:
+    """Returns {(environment, agent): a curve for each seed} of a sweep's results."""
+    if not (folder / "curves.csv").exists():
+        stop.failed(f"{folder} has no curves.csv; is it a sweep's directory?")
+    with (folder / "results.csv").open() as file:
+        runs = list(csv.DictReader(file))
+    with (folder / "curves.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    found: dict[tuple[str, str], list[Curve]] = {}
+    for run in runs:
+        own = [row for row in rows if (row["run"], row["seed"]) == (run["run"], run["seed"])]
+        measure = "score" if own[0].get("eval/holdout/score") else "return"
+        columns = ("env_steps", "minutes", f"eval/holdout/{measure}")
+        curve = Curve(*(np.array([float(row[name]) for row in own]) for name in columns))
+        found.setdefault((run["env"], run["agent"]), []).append(curve)
+    return found
+
+
+def table(pairs: dict[tuple[str, str], tuple[list[Curve], list[Curve]]]) -> Iterator[str]:
+    """Yields the lines of the table; `pairs`: curves of the fast and of the slow learner."""
+    yield "| env | agent | the other's score | its steps | its minutes | steps | share | minutes |"
+    yield "|" + "---|" * 8
+    for (env, agent), (fast, slow) in pairs.items():
+        last = [float(curve.results[-1]) for curve in slow]
+        wanted = statistics.fmean(last)
+        spread = f" ± {figures.interval(last):.2f}" if len(last) > 1 else ""
+        steps = statistics.fmean(curve.steps[-1] for curve in slow)
+        minutes = statistics.fmean(curve.minutes[-1] for curve in slow)
+        numbers = [(curve, curve.reaches(wanted)) for curve in fast]
+        reached = [(c.steps[n], c.minutes[n]) for c, n in numbers if n is not None]
+        cells = [env, agent, f"{wanted:.2f}{spread}", _millions(steps), f"{minutes:.1f}"]
+        if len(reached) == len(fast):
+            own, clock = zip(*reached, strict=True)
+            cells += [f"{_millions(min(own))} to {_millions(max(own))}"]
+            cells += [f"{statistics.median(own) / steps:.2f}"]
+            cells += [f"{min(clock):.1f} to {max(clock):.1f}"]
+        else:
+            cells += [f"{len(reached)} of {len(fast)} seeds have it", "-", "-"]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def _millions(steps: float) -> str:
+    return f"{steps / 1e6:.2f} M"
+
+
+if __name__ == "__main__":
+    main()
