@@ -1,6 +1,6 @@
 """Trains on eight devices and on one, in a process that has eight; see test_parallel.py.
 
-python -m tests.eight_devices LEARNER, with JAX_NUM_CPU_DEVICES=8
+python -m tests.eight_devices LEARNER..., with JAX_NUM_CPU_DEVICES=8
 """
 
 import json
@@ -19,7 +19,7 @@ UPDATES = 20
 def functions(learner_name, mesh, **sizes):
     learner_module = registry.find("learners", learner_name)
     settings = {"shards": 8, "envs": 24, "batch": 16, "replay_rows": 96, "updates": 2}
-    env, agent, learner, teach = small("numpad", "aux_head", learner=learner_module)
+    env, agent, learner, teach = small("noisy_target", "aux_head", learner=learner_module)
     return training.make(env, agent, learner, teach, training.Config(**settings | sizes), mesh)
 
 
@@ -31,15 +31,19 @@ def trained(learner_name, mesh):
     init = jax.jit(made.init, out_shardings=where)
     step = jax.jit(made.step, in_shardings=(where,), out_shardings=(where, None), donate_argnums=0)
     state = init(jax.random.key(0))
-    text = step.lower(state).compile().as_text()
+    compiled = step.lower(state).compile()
     for _ in range(UPDATES // 2):
-        state, metrics = step(state)
-    return state, metrics, text
+        state, metrics = compiled(state)
+    return state, metrics, compiled.as_text()
 
 
 def main():
     assert jax.device_count() == 8
-    (name,) = sys.argv[1:]
+    print(json.dumps({name: compared(name) for name in sys.argv[1:]}))
+
+
+def compared(name):
+    """Compares training on eight devices with training on one."""
     one, one_metrics, _ = trained(name, parallel.mesh(jax.devices()[:1], 8))
     many, metrics, text = trained(name, parallel.mesh(jax.devices(), 8))
     difference = jax.tree.map(
@@ -64,7 +68,7 @@ def main():
         found["rows on each"] = shard.shape[0] * shard.shape[1]
         rewards = (np.asarray(state.replay.rows.reward) for state in (one, many))
         found["rows"] = float(np.max(np.abs(np.subtract(*rewards))))
-    print(json.dumps(found))
+    return found
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Test of the files of the library that run in one `Trainer.step`."""
 
+import functools
 import re
 import sys
 from pathlib import Path
@@ -14,16 +15,22 @@ from tests.wiring import SMALL
 ROOT = Path(taskbelief.__file__).parent
 
 
-def files_of_a_step(env, agent_name, learner_name):
-    """Files of the library whose functions run while one step is traced, relative to it."""
+def made(env, agent_name, learner_name):
+    """A trainer of sizes that no other test has: traces of others would hide files."""
     posed = problem.make(taskbelief.make(env, **SMALL[env]))
     agents, learners = registry.find("agents", agent_name), registry.find("learners", learner_name)
-    agent = agents.make(posed, agents.Config())
-    learner = learners.make(posed, agent, learners.Config())
+    agent = agents.make(posed, agents.Config(hidden=7, encoder=7))
+    learner = learners.make(posed, agent, learners.Config(actor_hidden=7, critic_hidden=7))
     sizes = training.Config(envs=4, batch=4, replay_rows=8, warmup=1)
-    made = trainer.make(posed, agent, learner, sizes)
-    state = jax.eval_shape(made.init, jax.random.key(0))
-    jax.clear_caches()  # `init` traced the collection of meta-episodes too
+    return trainer.make(posed, agent, learner, sizes)
+
+
+@functools.cache
+def files_of_a_step(env, agent_name, learner_name):
+    """Files of the library whose functions run while one step is traced, relative to it."""
+    # of another trainer, because `init` traces the collection of meta-episodes too
+    state = jax.eval_shape(made(env, agent_name, learner_name).init, jax.random.key(0))
+    step = made(env, agent_name, learner_name).step
     found = set()
 
     def note(frame, event, arg):
@@ -33,7 +40,7 @@ def files_of_a_step(env, agent_name, learner_name):
     before = sys.getprofile()
     sys.setprofile(note)
     try:
-        jax.eval_shape(made.step, state)
+        jax.eval_shape(step, state)
     finally:
         sys.setprofile(before)
     paths = (Path(name) for name in found)

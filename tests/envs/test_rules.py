@@ -244,7 +244,7 @@ def test_the_expert_of_noisy_target_rolls_to_the_target_and_stays():
 # ---- semicircle -------------------------------------------------------------------
 
 
-def driven(num=1500):
+def driven(num=1200):
     """Takes one step per state: half pass the target near its rim, half start anywhere."""
     env: Any = taskbelief.make("semicircle")
     rng = np.random.default_rng(0)

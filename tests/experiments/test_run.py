@@ -4,6 +4,7 @@ import csv
 import json
 import random
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -49,6 +50,12 @@ def finished(tmp_path_factory) -> Path:
 def detailed(tmp_path_factory) -> Path:
     """The same run, with twice as many rows of metrics."""
     return train(tmp_path_factory.mktemp("runs") / "detailed", "--rows", "20")
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory) -> Path:
+    """The same run, with another seed."""
+    return train(tmp_path_factory.mktemp("runs") / "second", "--seed", "1")
 
 
 def test_leaves_its_files(finished):
@@ -180,9 +187,41 @@ def _interrupt(process: subprocess.Popen, out: Path, number: int) -> str:
     return said
 
 
-def test_seeds(finished, detailed, tmp_path):
-    other = train(tmp_path / "other", "--seed", "1")
-    assert tiny.same(finished, detailed) and not tiny.same(finished, other)
+def test_seeds(finished, detailed, second):
+    assert tiny.same(finished, detailed) and not tiny.same(finished, second)
+
+
+def test_seeds_side_by_side_are_each_as_alone(finished, second, tmp_path):
+    """They match single runs to float tolerance, on one device and on one device each; interrupted
+    and resumed, they match to the bit."""
+    apart = tmp_path / "apart"
+    process = tiny.start(*tiny.arguments(apart, "--num-seeds", "2"), devices=2)
+    together = train(tmp_path / "together", "--num-seeds", "2", "--checkpoint_minutes", "0")
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    for seed, single in (("0", finished), ("1", second)):
+        alone = without_clocks(single)
+        for several in (together, apart):
+            own = [row for row in without_clocks(several) if row["seed"] == seed]
+            for one, other in zip(own, alone, strict=True):
+                assert one.keys() == other.keys()
+                for name, value in one.items():
+                    if value or other[name]:
+                        assert float(value) == pytest.approx(float(other[name]), rel=1e-3, abs=1e-4)
+            assert list((several / f"seed-{seed}").glob("events*"))
+
+    last = tiny.saved(together)
+    metrics = without_clocks(together)
+    shutil.rmtree(together / "checkpoints" / str(tiny.ITERATIONS))
+    run.main(["--resume", str(together)])
+    resumed = tiny.saved(together)
+    assert last.keys() == resumed.keys()
+    assert all(last[name].tobytes() == resumed[name].tobytes() for name in last)
+    assert without_clocks(together) == metrics
+    for number, found in enumerate(evaluate.evaluate(together)):
+        logged = [row for row in metrics if row["seed"] == str(number)][-1]
+        wanted = float(logged["eval/holdout/score"])
+        assert found["eval/holdout/score"] == pytest.approx(wanted, rel=1e-3, abs=1e-4)
 
 
 def test_resuming_a_finished_run_changes_nothing(finished, capsys):
