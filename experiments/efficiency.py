@@ -4,15 +4,15 @@
 
 Both are directories with the results of sweeps. For each environment and agent in both, the table
 has the final hold-out score of the slow learner (mean over its seeds, with Student's 95 % interval)
-and the steps of the fast one to that mean: the first evaluation of each seed at or above it, in
-training order. Returns replace scores in environments without an expert. Minutes are comparable
-only if the runs had the machine to themselves.
+and the steps of the fast one to that mean, which are those of the first evaluation of each seed at
+or above it; `share` is their median in the slow learner's steps. Returns replace scores in
+environments without an expert. Minutes are comparable only if the runs had the machine to
+themselves.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import figures, stop
+from experiments import loggers, stop, sweep
 
 
 class Curve(NamedTuple):
@@ -52,11 +52,10 @@ def read(folder: Path) -> dict[tuple[str, str], list[Curve]]:
     """Returns {(environment, agent): a curve for each seed} of a sweep's results."""
     if not (folder / "curves.csv").exists():
         stop.failed(f"{folder} has no curves.csv; is it a sweep's directory?")
-    with (folder / "results.csv").open() as file:
-        runs = list(csv.DictReader(file))
-    with (folder / "curves.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    runs, rows = (loggers.read(folder / name) for name in ("results.csv", "curves.csv"))
     found: dict[tuple[str, str], list[Curve]] = {}
+    if len({run["learner"] for run in runs}) > 1:
+        stop.failed(f"{folder} has several learners; each needs a directory of its own")
     for run in runs:
         own = [row for row in rows if (row["run"], row["seed"]) == (run["run"], run["seed"])]
         measure = "score" if own[0].get("eval/holdout/score") else "return"
@@ -73,12 +72,11 @@ def table(pairs: dict[tuple[str, str], tuple[list[Curve], list[Curve]]]) -> Iter
     for (env, agent), (fast, slow) in pairs.items():
         last = [float(curve.results[-1]) for curve in slow]
         wanted = statistics.fmean(last)
-        spread = f" ± {figures.interval(last):.2f}" if len(last) > 1 else ""
         steps = statistics.fmean(curve.steps[-1] for curve in slow)
         minutes = statistics.fmean(curve.minutes[-1] for curve in slow)
         numbers = [(curve, curve.reaches(wanted)) for curve in fast]
         reached = [(c.steps[n], c.minutes[n]) for c, n in numbers if n is not None]
-        cells = [env, agent, f"{wanted:.2f}{spread}", _millions(steps), f"{minutes:.1f}"]
+        cells = [env, agent, sweep.with_interval(last), _millions(steps), f"{minutes:.1f}"]
         if len(reached) == len(fast):
             own, clock = zip(*reached, strict=True)
             cells += [f"{_millions(min(own))} to {_millions(max(own))}"]

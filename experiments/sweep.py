@@ -312,11 +312,12 @@ def _table(rows: list[dict[str, object]]) -> Iterator[str]:
         cells.append(f"{np.mean([row['minutes'] for row in group]):.1f}")
         for measure in measures:
             values = [float(row[measure]) for row in group if measure in row]
-            cells.append(_with_interval(values) if values else "-")
+            cells.append(with_interval(values) if values else "-")
         yield "| " + " | ".join(cells) + " |"
 
 
-def _with_interval(values: Sequence[float]) -> str:
+def with_interval(values: Sequence[float]) -> str:
+    """Returns the mean with Student's 95 % interval, which a single value does not have."""
     spread = f" ± {figures.interval(values):.2f}" if len(values) > 1 else ""
     return f"{np.mean(values):.2f}{spread}"
 

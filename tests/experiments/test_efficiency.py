@@ -50,10 +50,17 @@ def test_seeds_that_never_have_it_are_counted(tmp_path, capsys):
     assert capsys.readouterr().out.endswith("| 8.0 | 1 of 2 seeds have it | - | - |\n")
 
 
-def test_nothing_in_common_is_said(tmp_path, capsys):
+def test_what_cannot_be_compared_is_refused(tmp_path, capsys):
     results(tmp_path / "slow", "ppo", {0: [(4e6, 8, 0.6)]}, agent="oracle")
     results(tmp_path / "fast", "svg0", {0: [(2e5, 1, 0.6)]})
-    for folder, said in (("slow", "in common"), ("none", "has no curves.csv")):
+    results(tmp_path / "both", "svg0", {0: [(2e5, 1, 0.6)]})
+    with (tmp_path / "both" / "results.csv").open("a") as file:
+        file.write("bandit,belief,ppo,r,0\n")
+    for folder, said in (
+        ("slow", "in common"),
+        ("none", "has no curves.csv"),
+        ("both", "several learners"),
+    ):
         with pytest.raises(SystemExit) as end:
             efficiency.main([str(tmp_path / "fast"), str(tmp_path / folder)])
         assert end.value.code == 1
