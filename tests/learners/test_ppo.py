@@ -39,6 +39,14 @@ def test_policy_loss_is_a_mean_and_learns_nothing_through_the_advantage():
     assert not jnp.any(jax.grad(lambda a: ppo.policy_loss(ratio, a, 0.2))(advantage))
 
 
+def test_the_probability_ratio_is_limited_to_the_exponential_of_20():
+    log_ratio = jnp.array([-1.0, 0.0, 2.0, 19.0, 21.0, 300.0])
+    expected = np.exp([-1.0, 0.0, 2.0, 19.0, 20.0, 20.0])
+    np.testing.assert_allclose(ppo.probability_ratio(log_ratio), expected, rtol=1e-5)
+    slope = jax.vmap(jax.grad(ppo.probability_ratio))(log_ratio)
+    np.testing.assert_allclose(slope, [*expected[:4], 0.0, 0.0], rtol=1e-5)
+
+
 # Targets 1 and 5: mean 3, standard deviation 2; the clip of 0.25 allows changes of up to 0.5.
 # The values before were 2 and 2. Errors by hand: the larger of the unclipped and the clipped one.
 @pytest.mark.parametrize(
@@ -250,6 +258,25 @@ def test_two_updates_by_hand():
         np.testing.assert_allclose(found[2,], b, rtol=1e-3)
         np.testing.assert_allclose(found[1,], v, rtol=1e-3)
     assert held > 10
+
+
+def test_an_update_survives_actions_that_were_all_but_impossible():
+    """The ratio of an action of log probability -300 overflows: above the limit, how improbable
+    it was makes no difference."""
+    config = ppo.Config(privileged=False, actor_hidden=4, critic_hidden=4, minibatches=1)
+    learner = ppo.make(wiring.posed(SPEC), wiring.toy(), config)
+    state, update = learner.init(jax.random.key(0)), jax.jit(learner.update)
+
+    def params_after(log_prob):
+        log_probs = np.full(ACTION.shape, log_prob)
+        batch = wiring.batch_of(OBS, ACTION, log_probs, REWARD, TERMINATED)
+        params = update(state, batch, jax.random.key(1))[0].params["heads"]
+        return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(params)])
+
+    before = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.params["heads"])])
+    moved = params_after(-300.0) - before
+    assert 1e-3 < np.abs(moved).max() < 1e-2  # four steps of Adam of at most 1e-3 each
+    np.testing.assert_array_equal(params_after(-400.0) - before, moved)
 
 
 def test_each_meta_episode_learns_once_an_epoch():

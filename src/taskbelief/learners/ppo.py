@@ -76,6 +76,8 @@ class Config:
 
 # Added to standard deviations, against division by zero.
 _TINY = 1e-6
+# Largest logarithm of a probability ratio: exp overflows at 88, and a sum of squares at half of it.
+_MAX_LOG_RATIO = 20.0
 
 
 def normalise(advantage: Array) -> Array:
@@ -85,6 +87,16 @@ def normalise(advantage: Array) -> Array:
     of the scale of rewards.
     """
     return (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + _TINY)
+
+
+def probability_ratio(log_ratio: Array) -> Array:
+    """Returns exp(min(log r, 20)), of any shape, whose gradient is 0 above 20.
+
+    The clipped objective is unbounded where an action of negative advantage becomes more probable.
+    Without the limit, one such action of a nearly deterministic policy makes the gradient infinite
+    [ours].
+    """
+    return jnp.exp(jnp.minimum(log_ratio, _MAX_LOG_RATIO))
 
 
 def policy_loss(ratio: Array, advantage: Array, clip: float) -> Array:
@@ -208,7 +220,7 @@ def make(
         policy = network.apply(params["heads"], features.actor, method="policy")
 
         log_ratio = action_head.log_prob(policy, batch.action) - batch.log_prob
-        ratio = jnp.exp(log_ratio)
+        ratio = probability_ratio(log_ratio)
         actor_loss = policy_loss(ratio, normalise(target - value_before), config.clip)
         entropy = jnp.mean(action_head.entropy(policy, key))
 
