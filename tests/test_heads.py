@@ -99,6 +99,24 @@ def test_a_squashed_normal_has_the_density_of_the_action():
     np.testing.assert_allclose(SQUASHED.mode(RAW), np.tanh(0.4), rtol=1e-5)
 
 
+@pytest.mark.parametrize("side", [1.0, -1.0])
+@pytest.mark.parametrize("mean", [4.5, 5.1, 8.0])
+def test_an_action_at_the_rim_has_the_probability_of_all_that_tanh_brings_there(mean, side):
+    """Means on both sides of the rim, atanh(1 - 1e-4) = 4.95; far beyond it all is at the rim, and
+    nothing depends on the mean."""
+    params = jnp.array([side * mean, 0.8])
+    log_prob, slope = jax.value_and_grad(SQUASHED.log_prob)(params, jnp.array([side * (1 - 1e-4)]))
+    edge = np.arctanh(1 - 1e-4)
+    expected = stats.norm(mean, STD).logsf(edge) - np.log(1e-4)
+    np.testing.assert_allclose(log_prob, expected, rtol=1e-4)
+    hazard = np.exp(stats.norm(mean, STD).logpdf(edge) - stats.norm(mean, STD).logsf(edge))
+    np.testing.assert_allclose(slope[0], side * hazard, rtol=1e-3, atol=1e-6)
+    drawn = SQUASHED.sample(jnp.broadcast_to(params, (1000, 2)), jax.random.key(0))
+    assert np.abs(drawn).max() <= 1 - 1e-4 + 1e-7
+    at = np.mean(np.abs(drawn) >= np.float32(1 - 1e-4))
+    np.testing.assert_allclose(at, stats.norm(mean, STD).sf(edge), atol=0.05)
+
+
 def test_draws_entropy_and_expectation_of_a_squashed_normal():
     rim = 1 - 1e-9
     entropy, mean = (

@@ -74,8 +74,7 @@ class ActionHead(Protocol):
         ...
 
 
-# Actions are kept this far inside (-1, 1), where the inverse of tanh is accurate: sampling
-# and later evaluation then agree on the log-probability.
+# Actions are kept this far inside (-1, 1), where the inverse of tanh is accurate.
 RIM = 1e-4
 
 
@@ -84,6 +83,10 @@ class SquashedNormal:
     """Independent normals through tanh, for `Continuous` actions.
 
     `params`: means, then raw values of the standard deviations, which lie in (min_std, max_std).
+
+    An action at the rim stands for all that tanh brings there: its density is their probability
+    divided by `RIM`, the width of the rim. The density of the rim's own point would be far too low
+    once a mean lies beyond it, and a ratio of such densities would explode.
     """
 
     num: int
@@ -112,18 +115,21 @@ class SquashedNormal:
         return self._squash(self._normal(params).mean())
 
     def log_prob(self, params: Array, action: Array) -> Array:
-        unsquashed = jnp.arctanh(jnp.clip(action, RIM - 1.0, 1.0 - RIM))
-        return self._squashed_log_prob(self._normal(params), unsquashed)
+        normal = self._normal(params)
+        inside = self._log_density(normal, jnp.arctanh(jnp.clip(action, RIM - 1.0, 1.0 - RIM)))
+        excess = jnp.sign(action) * normal.mean() - np.arctanh(1.0 - RIM)
+        rim = jax.scipy.special.log_ndtr(excess / normal.stddev()) - np.log(RIM)
+        return jnp.sum(jnp.where(jnp.abs(action) < 1.0 - RIM, inside, rim), axis=-1)
 
     def entropy(self, params: Array, key: Key) -> Array:
         normal = self._normal(params)
-        return -self._squashed_log_prob(normal, normal.sample(seed=key))
+        return -jnp.sum(self._log_density(normal, normal.sample(seed=key)), axis=-1)
 
     def expect(self, params: Array, q: ActionValue, key: Key, samples: int) -> tuple[Array, Array]:
         normal = self._normal(params)
         unsquashed = normal.sample(seed=key, sample_shape=(samples,))
         values = q.at(self._squash(unsquashed))
-        entropy = -self._squashed_log_prob(normal, unsquashed)
+        entropy = -jnp.sum(self._log_density(normal, unsquashed), axis=-1)
         return jnp.mean(values, axis=0), jnp.mean(entropy, axis=0)
 
     def q_network(self, in_features: int, hidden: Sequence[int], *, rngs: nnx.Rngs) -> nnx.Module:
@@ -132,10 +138,11 @@ class SquashedNormal:
     def _squash(self, unsquashed: Array) -> Array:
         return jnp.clip(jnp.tanh(unsquashed), RIM - 1.0, 1.0 - RIM)
 
-    def _squashed_log_prob(self, normal: distrax.Normal, unsquashed: Array) -> Array:
+    def _log_density(self, normal: distrax.Normal, unsquashed: Array) -> Array:
+        """Returns the log density of tanh(`unsquashed`), entry by entry: [..., num]."""
         # log |d tanh(u) / du| = 2 (log 2 - u - softplus(-2u)), the stable form
         jacobian = 2.0 * (np.log(2.0) - unsquashed - jax.nn.softplus(-2.0 * unsquashed))
-        return jnp.sum(normal.log_prob(unsquashed) - jacobian, axis=-1)
+        return normal.log_prob(unsquashed) - jacobian
 
 
 class _ContinuousQ(nnx.Module):
