@@ -85,8 +85,9 @@ class SquashedNormal:
     `params`: means, then raw values of the standard deviations, which lie in (min_std, max_std).
 
     An action at the rim stands for all that tanh brings there: its density is their probability
-    divided by `RIM`, the width of the rim. The density of the rim's own point would be far too low
-    once a mean lies beyond it, and a ratio of such densities would explode.
+    divided by `RIM`, the width of the rim (as in Acme, Hoffman et al. 2020). The density of the
+    rim's own point would be far too low once a mean lies beyond it, and a ratio of such densities
+    would explode.
     """
 
     num: int
