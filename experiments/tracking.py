@@ -111,7 +111,7 @@ def main() -> None:
             "standard_error": round(
                 float(one.error[:, -_END:].mean(1).std(ddof=1) / np.sqrt(len(one.target))), 4
             ),
-            "error_by_step": one.error.mean(axis=0).round(4).tolist(),
+            "error_by_step": [round(float(error), 4) for error in one.error.mean(axis=0)],
         }
         for one in tracked
     ]
