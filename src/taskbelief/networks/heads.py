@@ -118,8 +118,8 @@ class SquashedNormal:
     def log_prob(self, params: Array, action: Array) -> Array:
         normal = self._normal(params)
         inside = self._log_density(normal, jnp.arctanh(jnp.clip(action, RIM - 1.0, 1.0 - RIM)))
-        excess = jnp.sign(action) * normal.mean() - np.arctanh(1.0 - RIM)
-        rim = jax.scipy.special.log_ndtr(excess / normal.stddev()) - np.log(RIM)
+        reflected = distrax.Normal(jnp.sign(action) * normal.mean(), normal.stddev())
+        rim = reflected.log_survival_function(np.arctanh(1.0 - RIM)) - np.log(RIM)
         return jnp.sum(jnp.where(jnp.abs(action) < 1.0 - RIM, inside, rim), axis=-1)
 
     def entropy(self, params: Array, key: Key) -> Array:
