@@ -5,9 +5,9 @@
 
 A size is T,B,H: steps, parallel meta-episodes, units; inputs have 48 numbers. Our cores are sharded
 over all devices (a CPU's cores) and run several times in one program, as in training. Ours and
-PyTorch's (`nn.LSTM`, `nn.GRU`, where torch is installed, with a thread for each core) are timed
-alternately, in one process; figures are medians without compilation. The backward pass is the
-gradient of a sum of the outputs by inputs and parameters.
+PyTorch's (`nn.LSTM`, `nn.GRU`, where torch is installed; on the GPU if JAX uses one, else with a
+thread for each core) are timed alternately, in one process; figures are medians without
+compilation. The backward pass is the gradient of a sum of the outputs by inputs and parameters.
 """
 
 from __future__ import annotations
@@ -83,10 +83,12 @@ def theirs(core: str, steps: int, batch: int, hidden: int) -> dict[str, _Call]:
     if core not in kinds:
         return {}
     torch.set_num_threads(devices.cpu_cores())
-    network = kinds[core](INPUTS, hidden)
+    where = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    network = kinds[core](INPUTS, hidden, device=where)
     rng = np.random.default_rng(0)
-    x = torch.tensor(rng.standard_normal((steps, batch, INPUTS)), dtype=torch.float32)
-    weight = torch.tensor(rng.standard_normal((steps, batch, hidden)), dtype=torch.float32)
+    kind = {"dtype": torch.float32, "device": where}
+    x = torch.tensor(rng.standard_normal((steps, batch, INPUTS)), **kind)
+    weight = torch.tensor(rng.standard_normal((steps, batch, hidden)), **kind)
     x.requires_grad_()
 
     def loss() -> Any:
@@ -100,6 +102,8 @@ def theirs(core: str, steps: int, batch: int, hidden: int) -> dict[str, _Call]:
         network.zero_grad()
         x.grad = None
         loss().backward()
+        if where == "cuda":
+            torch.cuda.synchronize()
         return x.grad
 
     return {"torch_forward": forward, "torch_forward_backward": backward}

@@ -2,10 +2,20 @@
 
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.mutants.__main__ import Mutant, attempt, copy, environment, load, options, run
+from tests.mutants.__main__ import (
+    Mutant,
+    attempt,
+    copy,
+    environment,
+    faulty_text,
+    load,
+    options,
+    run,
+)
 from tests.mutants.forks import Parent
 
 SOURCE = "def double(x):\n    return 2 * x\n"
@@ -114,3 +124,13 @@ def test_an_entry_of_another_form_is_refused(tmp_path):
     (tmp_path / "list.toml").write_text('[[mutant]]\nfile = "a"\nwhy = "b"\n')
     with pytest.raises(TypeError):
         load(tmp_path)
+
+
+def test_our_own_lists_are_up_to_date():
+    """Each fault has its place in the code, and each of its tests a function of that name."""
+    root = Path(__file__).parent.parent
+    for fault in load(root / "tests" / "mutants"):
+        faulty_text(root, fault)
+        for test in fault.tests:
+            file, _, name = test.partition("[")[0].partition("::")
+            assert f"def {name.rpartition('::')[2]}(" in (root / file).read_text(), test

@@ -100,19 +100,31 @@ def pass_without_a_fault(tree: Path, tests: Sequence[str], jobs: int) -> tuple[i
     return done.returncode, done.stdout
 
 
-def attempt(parent: Parent, tree: Path, mutant: Mutant) -> tuple[str, str]:
-    """Runs the fault's tests in `tree`: returns ("killed", "survived" or "error", details)."""
+def faulty_text(tree: Path, mutant: Mutant) -> str:
+    """Returns the text of the file of `tree` with the fault. Raises ValueError where the list is
+    out of date."""
     path = tree / mutant.file
     if not path.is_file():
-        return "error", "no such file"
+        raise ValueError("no such file")
     sound = path.read_text()
     if (count := sound.count(mutant.before)) != 1:
-        return "error", f"the text to replace occurs {count} times"
+        raise ValueError(f"the text to replace occurs {count} times")
     faulty = sound.replace(mutant.before, mutant.after)
     try:
         compile(faulty, mutant.file, "exec")
     except SyntaxError as error:
-        return "error", f"the fault is no Python: {error}"
+        raise ValueError(f"the fault is no Python: {error}") from error
+    return faulty
+
+
+def attempt(parent: Parent, tree: Path, mutant: Mutant) -> tuple[str, str]:
+    """Runs the fault's tests in `tree`: returns ("killed", "survived" or "error", details)."""
+    try:
+        faulty = faulty_text(tree, mutant)
+    except ValueError as error:
+        return "error", str(error)
+    path = tree / mutant.file
+    sound = path.read_text()
     try:
         path.write_text(faulty)
         status, output = parent.pytest(tree, options(mutant.tests, "-n0", "-x"), SECONDS)
