@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend import core as jax_core
 from scipy import stats
 
 import taskbelief
 from taskbelief import posterior, rollout
+from taskbelief.labels import description, expert_goal
 from tests.envs.references import MARGIN, NumpadReference
 
 ENVS = taskbelief.environments()
@@ -382,6 +384,39 @@ def test_statistics_of_a_belief_over_places():
     wanted = [*(mean - obs) / scale, *deviation / scale, *(h[4] - obs) / scale, *parts]
     found = exact.statistics(weights(masses + 1e-12), jnp.asarray(obs, jnp.float32))
     np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def products(program):
+    """Yields the matrix products of a jaxpr."""
+    for equation in program.eqns:
+        if equation.primitive.name == "dot_general":
+            yield equation
+        for inner in jax_core.jaxprs_in_params(equation.params):
+            yield from products(inner)
+
+
+@pytest.mark.parametrize("name", ENVS)
+def test_products_have_full_precision_on_every_device(name):
+    """By default GPUs and TPUs round factors to 11 and 8 bits; tests on a CPU would not show it."""
+    env = short(name)
+    exact = posterior.make(env, num=20)
+    obs = jnp.zeros(env.spec.obs_dim)
+    action = env.spec.action.none(1)[0]
+    kinds = description.make(env), expert_goal.make(env)
+
+    def everything(belief, key):
+        later = exact.update(belief, obs, action, 1.0, obs)
+        likely = env.describe(exact.mode(later))
+        said = exact.log_prob_label(later, likely), exact.mean(later), exact.entropy(later)
+        steps = jax.tree.map(lambda leaf: leaf[None], later)
+        expected = [k.exact.expected(exact, steps, obs[None]) for k in kinds if k.exact]
+        known = exact.probabilities(later), exact.statistics(later, obs)
+        return said, expected, known, exact.sample(later, key)
+
+    found = list(products(jax.make_jaxpr(everything)(exact.init(obs), jax.random.key(0)).jaxpr))
+    assert found
+    full = (jax.lax.Precision.HIGHEST,) * 2
+    assert [str(one) for one in found if one.params["precision"] != full] == []
 
 
 def test_of_equally_probable_goals_statistics_name_the_nearest():

@@ -224,6 +224,12 @@ def along(
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), prior, after)
 
 
+def weighted_sum(weights: Array, values: Array) -> Array:
+    """Returns the sum of `values` [K, ...] with `weights` [..., K], in full float32: by default
+    GPUs and TPUs round the factors of a product to fewer bits."""
+    return jnp.tensordot(weights, values, axes=1, precision="highest")
+
+
 def _draw(key: Key, masses: Array) -> Array:
     """Draws an index in proportion to `masses` [K], [] int32.
 
@@ -297,7 +303,7 @@ def _filter(env: HasLikelihood, num: int) -> Posterior:
         values = labels
         if isinstance(spec.task, Categories):
             values = jax.nn.one_hot(labels, spec.task.classes)
-        return jnp.tensordot(jnp.exp(belief.log_probs), values, axes=1)
+        return weighted_sum(jnp.exp(belief.log_probs), values)
 
     def mode(belief: Weights, state: State | None = None) -> Task:
         """Returns the most probable task; of equally probable ones, the nearest to `state`."""
@@ -345,15 +351,15 @@ def _filter(env: HasLikelihood, num: int) -> Posterior:
         probs = jnp.exp(belief.log_probs)
         if isinstance(spec.goal, Categories):
             values = jax.nn.one_hot(goals, spec.goal.classes)
-            marginals = jnp.tensordot(probs, values, axes=1)  # [places, classes]
+            marginals = weighted_sum(probs, values)  # [places, classes]
             logits = jnp.log(marginals + 1e-6)
             places = jnp.asarray(spec.goal.coordinates or np.zeros((spec.goal.classes, 0)))
             likely = jax.vmap(lambda row: _nearest(row, places, obs))(logits)
             assert isinstance(head, heads.IndependentCategorical)
             return head.summary(logits.reshape(-1), obs, likely)
         assert isinstance(spec.goal, Reals)
-        mean = probs @ goals
-        deviation = jnp.sqrt(jnp.maximum(probs @ jnp.square(goals) - jnp.square(mean), 0.0))
+        mean = weighted_sum(probs, goals)
+        deviation = jnp.sqrt(weighted_sum(probs, jnp.square(goals - mean)))
         likely = goals[_nearest(belief.log_probs, goals, obs)]
         return jnp.concatenate(
             [
@@ -438,7 +444,8 @@ def _conjugate(env: HasIndependentArms, num: int) -> Posterior:
         return jnp.concatenate([p - 0.5, deviation]) * np.sqrt(12.0)
 
     def probabilities(belief: Counts) -> Array:
-        fits = jnp.log(labels) @ belief.wins + jnp.log1p(-labels) @ belief.losses
+        fits = weighted_sum(belief.wins, jnp.log(labels).T)
+        fits += weighted_sum(belief.losses, jnp.log1p(-labels).T)
         return jax.nn.softmax(log_prior + fits)
 
     return Posterior(

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from taskbelief.labels import Exact, Learned
-from taskbelief.posterior import Belief, Posterior
+from taskbelief.posterior import Belief, Posterior, weighted_sum
 from taskbelief.types import (
     Array,
     Categories,
@@ -60,7 +60,7 @@ def of_goals(env: Env) -> Exact | None:
         goals = labels(exact, obs)
         if isinstance(family, Categories):
             goals = jax.nn.one_hot(goals, family.classes)
-        return jnp.einsum("tk,tk...->t...", jnp.exp(beliefs.log_probs), goals)
+        return jax.vmap(weighted_sum)(jnp.exp(beliefs.log_probs), goals)
 
     if isinstance(family, Reals):
         return Exact(partial(_over_hypotheses, family, labels), expected)
@@ -114,7 +114,7 @@ def _over_classes(
     del key
     goals = labels(exact, obs)[..., 0]  # [T, K]
     one_hots = jax.nn.one_hot(goals, classes)
-    marginals = jnp.einsum("tk,tkc->tc", jnp.exp(beliefs.log_probs), one_hots)
+    marginals = jax.vmap(weighted_sum)(jnp.exp(beliefs.log_probs), one_hots)
     each = jax.vmap(lambda goal: learned(jnp.full((len(obs), 1), goal, jnp.int32)), out_axes=1)(
         jnp.arange(classes)
     )

@@ -406,7 +406,7 @@ class IndependentCategorical:
     def _read(self, probs: Array, obs: Array) -> Array:
         """Concatenates probabilities [..., places, classes] and expected coordinates, flattened."""
         if self.spec.coordinates:
-            places = probs @ jnp.asarray(self.spec.coordinates)
+            places = jnp.matmul(probs, jnp.asarray(self.spec.coordinates), precision="highest")
             if self.spec.origin:
                 places = places - obs[..., None, jnp.asarray(self.spec.origin)]
             probs = jnp.concatenate([probs, places], axis=-1)
