@@ -49,12 +49,15 @@ def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> d
     state, sums = placement.checkpointed(parts.placed, parts.where)
     iterate = jax.jit(placement.iterate(parts.placed.step), donate_argnums=(0, 1))
     began = time.perf_counter()
-    compiled = iterate.lower(state, sums, jax.ShapeDtypeStruct((), jnp.int32)).compile()
+    num = jax.ShapeDtypeStruct((), jnp.int32)
+    compiled = iterate.lower(state, sums, num, num).compile()
     compile_seconds = time.perf_counter() - began
     used = compiled.memory_analysis()
 
     state = parts.placed.init(parts.placed.seeds)
     sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)
+    # the first iteration fills the replay
+    state, sums, _ = compiled(state, sums, np.int32(1), np.int32(parts.length.collections(0)))
     # copied, because the measured iterations reuse the buffers of the state
     learnt = jax.tree.map(jnp.copy, parts.where.select_seed(state.learner, 0))
     acting = _median(lambda: parts.trainer.collect(learnt.params, jax.random.key(0)), repeats)
@@ -76,7 +79,7 @@ def measure(args: Sequence[str], repeats: int, profile: Path | None = None) -> d
 
     def iteration() -> None:
         nonlocal state, sums
-        state, sums, _ = jax.block_until_ready(compiled(state, sums, np.int32(1)))
+        state, sums, _ = jax.block_until_ready(compiled(state, sums, np.int32(1), np.int32(1)))
 
     # alternately, so that a slower moment of the machine affects both
     turns = _turns((lambda: learn(learnt, batch, key), iteration), repeats)

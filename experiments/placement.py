@@ -33,9 +33,11 @@ class Placement(NamedTuple):
         """The sharding of one number for each seed."""
         return parallel.sharded(self.mesh, 0) if self.apart else parallel.replicated(self.mesh)
 
-    def per_seed(self, function: Callable) -> Callable:
-        """Returns `function`, which takes one seed's arguments, mapped over all seeds."""
-        return jax.vmap(function) if len(self.seeds) > 1 else function
+    def per_seed(self, function: Callable, shared: int = 0) -> Callable:
+        """Returns `function`, which takes one argument of a seed and `shared` arguments of all
+        seeds, mapped over all seeds."""
+        axes = (0, *[None] * shared)
+        return jax.vmap(function, axes) if len(self.seeds) > 1 else function
 
     def select_seed(self, tree: Any, number: int) -> Any:
         """Returns the part of `tree` of one seed, by its number in `seeds`."""
@@ -68,7 +70,7 @@ class Placed(NamedTuple):
     # the compiled program of one run again
     init: Any
     seeds: np.ndarray  # [num] int32
-    step: Any  # (TrainState) -> (TrainState, metrics), jitted
+    step: Any  # (TrainState, collections) -> (TrainState, metrics), jitted
     like: TrainState  # shapes, types and shardings
     needs: Footprint  # memory on each device
 
@@ -95,7 +97,9 @@ def placed(trainer: Trainer, where: Placement) -> Placed:
     return Placed(
         init=jax.jit(init, out_shardings=homes),
         seeds=seeds,
-        step=jax.jit(where.per_seed(trainer.step), out_shardings=(homes, where.seed_sharding)),
+        step=jax.jit(
+            where.per_seed(trainer.step, shared=1), out_shardings=(homes, where.seed_sharding)
+        ),
         like=like,
         needs=Footprint(
             footprint.size(like.replay),
@@ -115,26 +119,29 @@ def batch_bytes(trainer: Trainer, where: Placement) -> int:
 def checkpointed(made: Placed, where: Placement) -> tuple[TrainState, Metrics]:
     """Returns the content of a checkpoint, as shapes and types: the state, and the metrics of the
     current row."""
-    sums = jax.eval_shape(made.step, made.like)[1]
+    sums = jax.eval_shape(made.step, made.like, 1)[1]
     return made.like, parallel.with_shardings(
         sums, jax.tree.map(lambda _: where.seed_sharding, sums)
     )
 
 
 def iterate(
-    step: Callable[[TrainState], tuple[TrainState, Metrics]],
-) -> Callable[[TrainState, Metrics, Array], tuple[TrainState, Metrics, Any]]:
-    """Returns the function (state, sums, num) -> (state, sums, finite): `num` iterations of `step`,
-    compiled once.
+    step: Callable[[TrainState, Array], tuple[TrainState, Metrics]],
+) -> Callable[[TrainState, Metrics, Array, Array], tuple[TrainState, Metrics, Any]]:
+    """Returns the function (state, sums, num, collections) -> (state, sums, finite).
+
+    It makes `num` iterations of `step`, compiled once. The first has `collections`, the others one.
 
     Metrics are added to `sums` one iteration at a time, so that results do not depend on the
     division of iterations into calls. `finite`: whether each leaf of the learner's state is finite.
     """
 
-    def run(state: TrainState, sums: Metrics, num: Array) -> tuple[TrainState, Metrics, Any]:
-        def body(_: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+    def run(
+        state: TrainState, sums: Metrics, num: Array, collections: Array
+    ) -> tuple[TrainState, Metrics, Any]:
+        def body(number: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
             state, sums = carry
-            state, metrics = step(state)
+            state, metrics = step(state, jnp.where(number == 0, collections, 1))
             return state, jax.tree.map(jnp.add, sums, metrics)
 
         state, sums = jax.lax.fori_loop(0, num, body, (state, sums))

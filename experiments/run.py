@@ -78,7 +78,7 @@ def main(args: Sequence[str] | None = None) -> None:
 class Compiled(NamedTuple):
     init: Callable  # () -> state
     zero: Callable  # () -> sums
-    iterate: Callable  # (state, sums, num) -> (state, sums, finite)
+    iterate: Callable  # (state, sums, num, collections) -> (state, sums, finite)
     evaluate: Callable  # (params) -> (Evaluation, KL)
     references: dict[str, References | None]
     seconds: float
@@ -90,13 +90,16 @@ def _compile(parts: Assembly, run: Path, like: Any, starts: bool) -> Compiled:
     `like`: (state, sums) as shapes and types; `starts`: whether training starts from the seed."""
     start = time.perf_counter()
     state, sums = like
-    num = jax.ShapeDtypeStruct((), jnp.int32)
+    num = collections = jax.ShapeDtypeStruct((), jnp.int32)
     iterate = jax.jit(placement.iterate(parts.placed.step), donate_argnums=(0, 1))
     zero = jax.jit(
         lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums),
         out_shardings=jax.tree.map(lambda leaf: leaf.sharding, sums),
     )
-    lowered = [iterate.lower(state, sums, num), parts.evaluate.lower(state.learner.params)]
+    lowered = [
+        iterate.lower(state, sums, num, collections),
+        parts.evaluate.lower(state.learner.params),
+    ]
     if starts:
         lowered.append(parts.placed.init.lower(parts.placed.seeds))
     with ThreadPoolExecutor() as pool:
@@ -119,9 +122,10 @@ def _train(
         last = checkpoint.newest_good(run, like, warn=stop.warn)
     compiled = _compile(parts, run, like, starts=last is None)
     state, sums, about, saved = _start(compiled, last)
-    iteration = about["iteration"]
+    iteration, steps = about["iteration"], parts.length.steps
     print(screen.introduction(compiled.references["holdout"], compiled.seconds), flush=True)
 
+    num_seeds = len(parts.where.seeds)
     rows, evaluations = schedule(parts.length.iterations, chosen.rows, chosen.evaluations)
     columns = _columns(parts, compiled.references, like)
     began, earlier = time.perf_counter(), about["wall_seconds"]
@@ -136,9 +140,6 @@ def _train(
     def save() -> Path:
         about = {"iteration": iteration, "env_steps": steps(iteration), "wall_seconds": wall()}
         return checkpoint.save(run, iteration, (state, sums), about, options.keep)
-
-    def steps(iteration: int) -> int:
-        return parts.length.warmup_steps + iteration * parts.length.iteration_steps
 
     resume_from = None if saved is None else iteration
     with (
@@ -169,7 +170,9 @@ def _train(
             target = rows[np.searchsorted(rows, iteration, side="right")]
             num = min(call, int(target) - iteration)
             called = time.perf_counter()
-            state, sums, finite = compiled.iterate(state, sums, np.asarray(num, np.int32))
+            state, sums, finite = compiled.iterate(
+                state, sums, np.int32(num), np.int32(parts.length.collections(iteration))
+            )
             finite, totals = jax.device_get((finite, sums))
             seconds = time.perf_counter() - called
             iteration += num
@@ -185,14 +188,15 @@ def _train(
                 if iteration in evaluations:
                     evaluated = _evaluate(parts, compiled, state)
                     found = [own | more for own, more in zip(found, evaluated, strict=True)]
-                done = (iteration - row_start) * len(parts.where.seeds)
+                played = steps(iteration) - steps(row_start)
+                updates = (iteration - row_start) * parts.iteration_updates
                 row = {
                     "iteration": iteration,
                     "env_steps": steps(iteration),
                     "time/wall_seconds": wall(),
                     "time/compile_seconds": compiled.seconds,
-                    "time/env_steps_per_second": done * parts.length.iteration_steps / row_seconds,
-                    "time/updates_per_second": done * parts.iteration_updates / row_seconds,
+                    "time/env_steps_per_second": num_seeds * played / row_seconds,
+                    "time/updates_per_second": num_seeds * updates / row_seconds,
                 }
                 log(row, found)
                 sums = compiled.zero()

@@ -148,7 +148,7 @@ def build(env, agent_name: str, learner_name: str) -> Trainer:
             privileged=False,
         )
         learner = svg0.make(posed, agent, config, 1000)
-        sizes = training.Config(envs=16, updates=8, batch=32, replay_rows=512, warmup=2)
+        sizes = training.Config(envs=16, updates=8, batch=32, replay_rows=512)
     else:
         on_policy = ppo.Config(
             gamma=0.9,

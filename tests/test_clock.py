@@ -50,7 +50,7 @@ def test_a_critic_without_memory_learns_the_values_around_a_reset():
     )
     posed, agent = problem.make(env), memoryless(env.spec)
     learner = svg0.make(posed, agent, config, 1000)
-    sizes = training.Config(envs=16, updates=16, batch=16, replay_rows=128, warmup=2)
+    sizes = training.Config(envs=16, updates=16, batch=16, replay_rows=128)
     made = trainer.make(posed, agent, learner, sizes)
 
     @jax.jit

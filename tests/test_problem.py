@@ -84,7 +84,7 @@ def test_six_methods_are_enough_to_train_and_scores_are_returns(agent, learner):
     posed = problem.make(Steps())
     module = registry.find("agents", agent)
     made = module.make(posed, narrow(module))
-    sizes = training.Config(envs=4, updates=1, batch=4, replay_rows=4, warmup=1)
+    sizes = training.Config(envs=4, updates=1, batch=4, replay_rows=4)
     trained = trainer.make(posed, made, learner.make(posed, made, narrow(learner)), sizes)
     assert trained.compare is None  # no exact posterior
 

@@ -54,10 +54,15 @@ def test_only_an_oracle_is_an_expert():
 
 
 def test_how_long_training_is():
-    """By hand: an iteration has 4 meta-episodes of 8 steps, so 32 steps; 100 steps are a warm-up of
-    2 iterations, 64 steps, and 36 more."""
+    """By hand: a collection has 4 meta-episodes of 8 steps, so 32 steps; 100 steps are four
+    collections, of which the first iteration makes 3 and the second 1."""
     posed = problem.make(taskbelief.make("bandit", arms=3, horizon=8))
     sizes = training.Config(envs=4, warmup=2, updates=3)
-    assert trainer.length(posed, Needs(), sizes, 100) == trainer.Length(2, 64, 32, 6)
+    length = trainer.length(posed, Needs(), sizes, 100)
+    assert length == trainer.Length(2, 2, 32, 6)
+    assert [length.collections(number) for number in (0, 1, 2)] == [3, 1, 1]
+    assert [length.steps(number) for number in (0, 1, 2)] == [0, 96, 128]
+    assert trainer.length(posed, Needs(), sizes, 128).iterations == 2
+    assert trainer.length(posed, Needs(), sizes, 129).iterations == 3
     assert trainer.length(posed, Needs(on_policy=True), sizes, 100) == trainer.Length(4, 0, 32, 4)
     assert trainer.length(posed, Needs(), sizes, 10).iterations == 1

@@ -12,6 +12,7 @@ from taskbelief import replay, training
 from tests import toys
 
 ENVS, UPDATES, BATCH, WARMUP = 4, 3, 16, 2
+COLLECTIONS = [WARMUP + 1, 1, 1]  # of three iterations
 
 
 @functools.cache
@@ -27,12 +28,12 @@ def program(on_policy=False, **sizes):
 
     @jax.jit
     def run(seed):
-        def step(state, _):
-            after, metrics = made.step(state)
+        def step(state, collections):
+            after, metrics = made.step(state, collections)
             return after, (after, metrics)
 
         first = made.init(jax.random.key(seed))
-        return first, jax.lax.scan(step, first, None, 3)[1]
+        return first, jax.lax.scan(step, first, jnp.array(COLLECTIONS))[1]
 
     def states_and_metrics(seed):
         first, (after, metrics) = run(seed)
@@ -75,11 +76,11 @@ def test_only_tasks_of_the_training_set_are_played_and_all_of_them():
 
 def test_the_replay_grows_and_then_holds_the_newest():
     states, _ = trained()
-    assert [int(state.replay.size) for state in states] == [8, 12, 12, 12]
+    assert [int(state.replay.size) for state in states] == [0, 12, 12, 12]
     # the replay holds three iterations; the two of the warm-up are overwritten first. Actions
     # contain the version of the parameters, the newest at the start of the iteration
     versions = [np.sort(kept(state)[1][:, 0, 4]).tolist() for state in states]
-    # four of these rows are still empty, zeros
+    # these rows are still empty, zeros
     assert versions[0] == [0] * 12
     assert versions[1] == [0] * 12
     assert versions[2] == [0] * 8 + [3] * 4
@@ -143,7 +144,7 @@ def test_a_learners_own_replay_says_what_to_play():
 
     @jax.jit
     def run(key):
-        return jax.lax.scan(lambda state, _: made.step(state), made.init(key), None, 3)[0]
+        return jax.lax.scan(made.step, made.init(key), jnp.array([3, 1, 1]))[0]
 
     state = run(jax.random.key(0))
     assert kept(state)[0][:, 0, 0].tolist() == [i % 6 for i in range(20)]
@@ -157,7 +158,7 @@ def test_other_seeds_play_otherwise():
 def test_counters_and_metrics():
     states, metrics = trained()
     steps = ENVS * toys.World().spec.task_steps
-    assert [int(state.env_steps) for state in states] == [steps * i for i in (2, 3, 4, 5)]
+    assert [int(state.env_steps) for state in states] == [steps * i for i in (0, 3, 4, 5)]
     assert [int(state.iteration) for state in states] == [0, 1, 2, 3]
     assert [int(state.learner.params["version"]) for state in states] == [0, 3, 6, 9]
     # a mean over the updates: of versions 0, 1, 2, then 3, 4, 5, ...

@@ -21,7 +21,7 @@ def made(env, agent_name, learner_name):
     agents, learners = registry.find("agents", agent_name), registry.find("learners", learner_name)
     agent = agents.make(posed, agents.Config(hidden=7, encoder=7))
     learner = learners.make(posed, agent, learners.Config(actor_hidden=7, critic_hidden=7))
-    sizes = training.Config(envs=4, batch=4, replay_rows=8, warmup=1)
+    sizes = training.Config(envs=4, batch=4, replay_rows=8)
     return trainer.make(posed, agent, learner, sizes)
 
 

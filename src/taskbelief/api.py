@@ -243,26 +243,26 @@ def train(
     chosen = configure(env, agent, learner, steps=steps, seed=seed, preset=preset, **settings)
     made, length = parts.build(chosen)
     state = jax.jit(made.init)(jax.random.key(seed))
-    total = length.warmup_steps + length.iterations * length.iteration_steps
     advance = jax.jit(_advance(made), donate_argnums=0)
     ends = np.unique(np.round(np.linspace(0, length.iterations, chosen.rows + 1)).astype(int))
     for start, end in itertools.pairwise(ends):
-        state, sums = advance(state, np.asarray(end - start, np.int32))
+        state, sums = advance(state, np.int32(end - start), np.int32(length.collections(start)))
         if progress is not None:
             means = {name: float(value) / int(end - start) for name, value in sums.items()}
-            progress(Progress(int(state.env_steps), total, means))
+            progress(Progress(int(state.env_steps), length.steps(length.iterations), means))
     return Trained(chosen, made, state.learner.params)
 
 
-def _advance(made: Trainer) -> Callable[[TrainState, Array], tuple[TrainState, Metrics]]:
-    """Returns the function (state, num) -> (state, sums of metrics) of `num` iterations."""
+def _advance(made: Trainer) -> Callable[[TrainState, Array, Array], tuple[TrainState, Metrics]]:
+    """Returns the function (state, num, collections) -> (state, sums of metrics) of `num`
+    iterations, the first of which has `collections`."""
 
-    def advance(state: TrainState, num: Array) -> tuple[TrainState, Metrics]:
+    def advance(state: TrainState, num: Array, collections: Array) -> tuple[TrainState, Metrics]:
         shapes = jax.eval_shape(made.step, state)[1]
         zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-        def body(_: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-            state, metrics = made.step(carry[0])
+        def body(number: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            state, metrics = made.step(carry[0], jnp.where(number == 0, collections, 1))
             return state, jax.tree.map(jnp.add, carry[1], metrics)
 
         return jax.lax.fori_loop(0, num, body, (state, zero))
@@ -281,11 +281,10 @@ def train_function(
       key -> (parameters, metrics [iterations] each).
     """
     made, length = parts.build(configure(env, agent, learner, **settings))
+    collections = np.array([length.collections(number) for number in range(length.iterations)])
 
     def run(key: Key) -> tuple[Params, Metrics]:
-        state, metrics = jax.lax.scan(
-            lambda state, _: made.step(state), made.init(key), length=length.iterations
-        )
+        state, metrics = jax.lax.scan(made.step, made.init(key), collections)
         return state.learner.params, metrics
 
     return run

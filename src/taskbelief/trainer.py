@@ -53,7 +53,8 @@ class Trainer(NamedTuple):
     learner: Learner
     sizes: training.Config
     init: Callable[[Key], TrainState]
-    step: Callable[[TrainState], tuple[TrainState, Metrics]]  # one iteration
+    # (state, collections=1): one iteration, whose `collections` are those of `Length.collections`
+    step: Callable[..., tuple[TrainState, Metrics]]
     collect: Callable[[Params, Key], Trajectory]  # the meta-episodes of one iteration
     # plays a meta-episode on each of K tasks, as at test, with deterministic actions
     play: Callable[[Params, Task, Key], Trajectory]
@@ -117,19 +118,27 @@ class Length(NamedTuple):
     """Length of training."""
 
     iterations: int
-    warmup_steps: int  # agent steps before the first iteration
-    iteration_steps: int  # agent steps in each iteration
+    warmup: int  # collections of the first iteration before its own
+    iteration_steps: int  # agent steps in each collection
     updates: int  # of the learner, in total
+
+    def collections(self, iteration: int) -> int:
+        """Number of collections in an iteration, numbered from 0."""
+        return 1 if iteration else 1 + self.warmup
+
+    def steps(self, iterations: int) -> int:
+        """Agent steps in the first `iterations`."""
+        return (iterations + self.warmup * (iterations > 0)) * self.iteration_steps
 
 
 def length(problem: Problem, needs: Needs, sizes: training.Config, steps: int) -> Length:
     """Returns the length of training for `steps` agent steps, rounded up to whole iterations, with
     a learner that has these `needs`."""
     iteration_steps = sizes.envs * problem.spec.task_steps
-    warmup_steps = 0 if needs.on_policy else sizes.warmup * iteration_steps
-    iterations = max(1, -(-(steps - warmup_steps) // iteration_steps))
+    warmup = 0 if needs.on_policy else sizes.warmup
+    iterations = max(1, -(-steps // iteration_steps) - warmup)
     each = 1 if needs.on_policy else sizes.updates
-    return Length(iterations, warmup_steps, iteration_steps, iterations * each)
+    return Length(iterations, warmup, iteration_steps, iterations * each)
 
 
 def expert(trained: Trainer, params: Params) -> Expert:

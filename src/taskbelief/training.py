@@ -27,7 +27,7 @@ class Config:
     replay_rows: int = 4096
     """capacity of the replay, in meta-episodes (a multiple of `envs`)"""
     warmup: int = 4
-    """iterations of collection before the first update"""
+    """collections before the first iteration's own, to fill the replay (off-policy learners)"""
     shards: int = 1
     """number of equal parts into which collection, replay and batches are divided, each of which
     can be on a device of its own; results depend on the parts, not on the devices"""
@@ -44,8 +44,8 @@ class TrainState(NamedTuple):
 
 
 class Train(NamedTuple):
-    init: Any  # (key) -> TrainState
-    step: Any  # (TrainState) -> (TrainState, metrics): one iteration
+    init: Any  # (key) -> TrainState, with an empty replay
+    step: Any  # (TrainState, collections=1) -> (TrainState, metrics): one iteration
     collect: Any  # (params, key) -> Trajectory: the meta-episodes of one iteration
 
 
@@ -60,9 +60,10 @@ def make(
     """Returns pure functions that train `learner` on the training tasks of `env`.
 
     One iteration plays `config.envs` meta-episodes on tasks drawn from the training set (or on
-    those that the learner's replay selects) and makes `config.updates` updates
-    from replay. Metrics are means over the iteration. `teach` None: there are
-    no labels. `mesh`: the devices among which work is divided, whose number divides
+    those that the learner's replay selects) and makes `config.updates` updates from replay.
+    Off-policy, it collects `collections` [] int32 times before them: once, and in the first
+    iteration also for the warm-up. Metrics are means over the iteration. `teach` None: there are no
+    labels. `mesh`: the devices among which work is divided, whose number divides
     `config.shards`; None: the default device alone.
 
     Raises:
@@ -104,35 +105,38 @@ def make(
         return buffer._replace(rows=divide(buffer.rows, 0))
 
     def init(key: Key) -> TrainState:
-        learner_key, warm_key, key = jax.random.split(key, 3)
+        learner_key, key = jax.random.split(key)
         state = learner.init(learner_key)
-        if learner.needs.on_policy:
-            zero = jnp.zeros((), jnp.int32)
-            return TrainState(state, None, key, zero, jnp.zeros_like(zero))
-        example = jax.eval_shape(collect, state.params, warm_key)
-        buffer = remember(kind.init(config.replay_rows, example, config.shards))
+        buffer = None
+        if not learner.needs.on_policy:
+            example = jax.eval_shape(collect, state.params, key)
+            buffer = remember(kind.init(config.replay_rows, example, config.shards))
+        return TrainState(state, buffer, key, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
-        def fill(buffer: Any, key: Key) -> tuple[Any, None]:
-            return remember(kind.add(buffer, collect(state.params, key, selected(buffer)))), None
-
-        buffer, _ = jax.lax.scan(fill, buffer, jax.random.split(warm_key, config.warmup))
-        steps = config.warmup * config.envs * env.spec.task_steps
-        return TrainState(
-            state, buffer, key, jnp.zeros((), jnp.int32), jnp.asarray(steps, jnp.int32)
-        )
-
-    def step(state: TrainState) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, collections: Array | int = 1) -> tuple[TrainState, Metrics]:
         collect_key, learn_key, key = jax.random.split(state.key, 3)
-        batch = collect(state.learner.params, collect_key, selected(state.replay))
         if state.replay is None:
+            batch = collect(state.learner.params, collect_key)
+            buffer, returned, collections = None, mean_return(batch), 1
             learner_state, metrics = learner.update(state.learner, batch, learn_key)
-            buffer = None
         else:
-            buffer = remember(kind.add(state.replay, batch))
+            buffer, returned = fill(state.replay, state.learner.params, collect_key, collections)
             learner_state, metrics = learn_off_policy(state.learner, buffer, learn_key)
-        metrics["return"] = jnp.mean(jnp.sum(batch.reward, axis=0))
-        env_steps = state.env_steps + batch.reward.size
+        metrics["return"] = returned
+        env_steps = state.env_steps + collections * config.envs * env.spec.task_steps
         return TrainState(learner_state, buffer, key, state.iteration + 1, env_steps), metrics
+
+    def fill(start: Any, params: object, key: Key, collections: Array | int) -> tuple[Any, Array]:
+        """Returns the replay with what is collected, and the mean return of the last collection.
+
+        The warm-up is part of this loop, so that XLA compiles the collection once."""
+
+        def more(number: Array, carry: tuple[Any, Array]) -> tuple[Any, Array]:
+            buffer, _ = carry
+            batch = collect(params, jax.random.fold_in(key, number), selected(buffer))
+            return remember(kind.add(buffer, batch)), mean_return(batch)
+
+        return jax.lax.fori_loop(0, collections, more, (start, jnp.zeros(())))
 
     def learn_off_policy(state: Any, buffer: Any, key: Key) -> tuple[Any, Metrics]:
         def learn(learner_state: object, key: Key) -> tuple[object, Metrics]:
@@ -144,6 +148,10 @@ def make(
         return state, jax.tree.map(jnp.mean, metrics)
 
     return Train(init, step, collect)
+
+
+def mean_return(batch: Trajectory) -> Array:
+    return jnp.mean(jnp.sum(batch.reward, axis=0))
 
 
 def shardings(state: TrainState, mesh: Mesh, axis: int = 0) -> TrainState:

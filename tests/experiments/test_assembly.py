@@ -93,8 +93,8 @@ def test_schedules_end_when_the_run_does(learner):
     parts = wiring.assemble(*flags)
     assert parts.length.iterations == 3
     states = [parts.placed.init(parts.placed.seeds)]
-    for _ in range(4):
-        states.append(parts.placed.step(states[-1])[0])
+    for number in range(4):
+        states.append(parts.placed.step(states[-1], parts.length.collections(number))[0])
     params = [
         np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.learner.params)])
         for state in states
@@ -108,12 +108,12 @@ def test_schedules_end_when_the_run_does(learner):
 @pytest.mark.parametrize(
     ("learner", "steps", "iterations", "warmup"),
     # iterations of 4 x 100 steps; steps of the warm-up count
-    [("svg0", 4000, 9, 400), ("svg0", 4001, 10, 400), ("ppo", 4000, 10, 0), ("svg0", 1, 1, 400)],
+    [("svg0", 4000, 9, 1), ("svg0", 4001, 10, 1), ("ppo", 4000, 10, 0), ("svg0", 1, 1, 1)],
 )
 def test_steps_are_rounded_up_to_whole_iterations(learner, steps, iterations, warmup):
     sizes = tiny.SIZES + (["--learner.minibatches", "2"] if learner == "ppo" else [])
     parts = wiring.assemble(*tiny.NAMES, "--learner", learner, *sizes, "--steps", str(steps))
-    assert (parts.length.iterations, parts.length.warmup_steps) == (iterations, warmup)
+    assert (parts.length.iterations, parts.length.warmup) == (iterations, warmup)
     assert parts.length.iteration_steps == 400
 
 

@@ -41,7 +41,7 @@ def test_the_oracle_has_no_score_on_tasks_it_has_no_vector_for(oracle):
 @pytest.mark.parametrize("label", ["task_embedding", "expert_action"])
 def test_it_teaches(oracle, label):
     chosen, parts = parts_of(*PUPIL, *sizes(), "--label", label, "--expert", str(oracle))
-    state = parts.placed.init(parts.placed.seeds)  # with the meta-episodes of the warm-up
+    state, _ = parts.placed.step(parts.placed.init(parts.placed.seeds), 1)
     rings = np.asarray(state.replay.rows.label.h)[:, : int(state.replay.size)]
     labels = rings.reshape(-1, *rings.shape[2:])  # [rows, T, ...]
     expert = runs_parts._expert(chosen, warnings.warn)

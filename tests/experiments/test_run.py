@@ -92,13 +92,22 @@ def test_a_row_is_the_mean_of_its_own_iterations(finished, detailed):
     """In the same run with twice as many rows, two rows have the mean of one."""
     ten, twenty = rows(finished), rows(detailed)
     assert [int(row["iteration"]) for row in twenty] == list(range(0, ITERATIONS + 1, 2))
-    steps = [(int(row["iteration"]) + 1) * tiny.ITERATION for row in twenty]  # with the warm-up
+    done = [int(row["iteration"]) for row in twenty]
+    steps = [0, *((number + 1) * tiny.ITERATION for number in done[1:])]  # with the warm-up
     assert [int(row["env_steps"]) for row in twenty] == steps
     for name in ("train/return", "train/q", "train/entropy"):
         halves = np.array([float(row[name]) for row in twenty[1:]]).reshape(10, 2)
         found = [float(row[name]) for row in ten[1:]]
         np.testing.assert_allclose(halves.mean(axis=1), found, rtol=2e-5)
         assert np.abs(halves[:, 0] / halves[:, 1] - 1).max() > 1e-4
+
+
+def test_the_state_counts_the_steps_of_the_table(finished):
+    """The loop counts iterations, the compiled state counts what it has played."""
+    counted = {
+        int(tiny.saved(finished)[name]) for name in tiny.saved(finished) if "env_steps" in name
+    }
+    assert counted == {int(rows(finished)[-1]["env_steps"])}
 
 
 def test_tensorboard_has_the_names_and_values_of_the_csv(finished):
@@ -296,7 +305,8 @@ def test_state_is_donated(tmp_path):
     parts = assembly.assemble(chosen)
     state, sums = placement.checkpointed(parts.placed, parts.where)
     step = jax.jit(placement.iterate(parts.placed.step), donate_argnums=(0, 1))
-    used = step.lower(state, sums, jax.ShapeDtypeStruct((), "int32")).compile().memory_analysis()
+    number = jax.ShapeDtypeStruct((), "int32")
+    used = step.lower(state, sums, number, number).compile().memory_analysis()
     assert used.alias_size_in_bytes >= footprint.size(state)
 
 
