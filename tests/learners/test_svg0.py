@@ -109,15 +109,16 @@ def single_step(num=2, log_prob=np.log(0.5), **more):
 
 
 def test_the_critics_targets_are_retraces(made):
-    """Off-policy histories have ratios below and above 1, target networks differ from the online
-    ones, and the reward is the label's."""
-    target = made.init(jax.random.key(5)).params
+    """Off-policy histories have ratios below and above 1, the target network differs from the
+    online one, and the reward is the label's."""
+    target = made.init(jax.random.key(5)).target
     target = jax.tree.map(lambda leaf: 2.0 * leaf, target)
     state = made.start(target=target)
+    with_target = state._replace(params={**state.params, "heads": target})
     flat = OBS.reshape(-1, 2)
     probs = wiring.policy(made.learner, state.params, SPEC, flat).reshape(4, NUM, 2)
     online = made.q(state, flat).reshape(4, NUM, 2)
-    lagged = made.q(state._replace(params=target), flat).reshape(4, NUM, 2)
+    lagged = made.q(with_target, flat).reshape(4, NUM, 2)
     assert np.abs(online - lagged).mean() > 0.1 and np.std(probs) > 0.01
 
     of_action = lambda table: np.take_along_axis(table[:-1], ACTION[..., None], -1)[..., 0]  # noqa: E731
@@ -142,21 +143,26 @@ def test_the_critics_targets_are_retraces(made):
     np.testing.assert_allclose(metrics["trace"], np.minimum(1, ratio).mean(axis=0), rtol=1e-3)
 
 
-def test_target_features_are_the_target_agents():
-    """Q of the next observation uses features of the target agent, here with another weight."""
+def test_target_features_are_the_agents_own_now():
+    """Q of the next observation is the target network's, of the agent's features; no gradient
+    passes to the agent by that way, here the only one from an observation that is not zero."""
     made = Made(
         wiring.toy(
             critic=lambda weight, obs: weight * jnp.concatenate([obs, obs[..., :1]], axis=-1)
         )
     )
-    state = made.start()
-    state = state._replace(target={**state.params, "agent": {"weight": jnp.asarray(-1.5)}})
+    state = made.start(target=made.start(5).target)
     probs = wiring.policy(made.learner, state.params, SPEC, OBS[1])
-    lagged = made.q(state._replace(params=state.target), OBS[1])
+    with_target = state._replace(params={**state.params, "heads": state.target})
+    lagged = made.q(with_target, OBS[1])
     none = np.zeros((1, NUM))
-    metrics = made.each(state, OBS[:2], ACTION[:1], none, none, none.astype(bool))
+    obs = np.stack([np.zeros_like(OBS[1]), OBS[1]])
+    metrics = made.each(state, obs, ACTION[:1], none, none, none.astype(bool))
     expected = 0.9 * np.sum(probs * lagged, axis=-1)
     np.testing.assert_allclose(metrics["q_target"], expected, rtol=1e-3, atol=1e-5)
+    batch = wiring.batch_of(obs, ACTION[:1], none, none, none.astype(bool))
+    after, _ = made.update(state, batch, KEY)
+    assert after.params["agent"]["weight"] == state.params["agent"]["weight"]
 
 
 def test_the_critic_moves_towards_its_target(made):
@@ -178,7 +184,7 @@ def test_the_value_beyond_the_task_counts_if_asked_for(bootstrap):
     which is the same one."""
     made = Made(config=dataclasses.replace(CONFIG, bootstrap_at_task_end=bootstrap))
     state = made.start()
-    state = state._replace(target=jax.tree.map(jnp.copy, state.params))
+    state = state._replace(target=jax.tree.map(jnp.copy, state.params["heads"]))
     batch = single_step()
     obs = np.asarray(batch.inputs.obs[0])
     probs = wiring.policy(made.learner, state.params, SPEC, obs)
@@ -249,10 +255,11 @@ def test_what_the_actor_gains_trains_neither_critic_nor_its_features():
 # ---- what else an update does -----------------------------------------------------
 
 
-def test_target_networks_follow_by_a_tenth(made):
-    state = made.start(target=made.init(jax.random.key(5)).params)
+def test_the_target_network_follows_by_a_tenth(made):
+    state = made.start(target=made.init(jax.random.key(5)).target)
     after, _ = made.update(state, single_step(dense=np.ones((1, 2))), KEY)
-    expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, state.target, after.params)
+    heads = after.params["heads"]
+    expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, state.target, heads)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.target, expected
     )
@@ -260,10 +267,11 @@ def test_target_networks_follow_by_a_tenth(made):
     assert max(jax.tree.leaves(moved)) > 0.005
 
 
-def test_the_target_networks_start_as_copies_of_their_own(made):
+def test_the_target_network_starts_as_a_copy_of_its_own(made):
     state = made.init(jax.random.key(0))
-    jax.tree.map(np.testing.assert_array_equal, state.params, state.target)
-    pairs = zip(jax.tree.leaves(state.params), jax.tree.leaves(state.target), strict=True)
+    heads = state.params["heads"]
+    jax.tree.map(np.testing.assert_array_equal, heads, state.target)
+    pairs = zip(jax.tree.leaves(heads), jax.tree.leaves(state.target), strict=True)
     assert all(a.unsafe_buffer_pointer() != b.unsafe_buffer_pointer() for a, b in pairs)
 
 
