@@ -63,6 +63,12 @@ def test_progress_is_told(trained):
     assert "belief_nll" in seen[-1].metrics
 
 
+def test_the_number_of_reports_changes_nothing(trained):
+    made, _ = trained
+    told_once = taskbelief.train(ENV, steps=5 * 24, seed=3, **TINY | {"rows": 1})
+    jax.tree.map(np.testing.assert_array_equal, told_once.params, made.params)
+
+
 def test_a_saved_agent_comes_back_bit_for_bit(trained, tmp_path):
     made, _ = trained
     made.save(tmp_path / "agent")

@@ -20,9 +20,9 @@ from taskbelief.types import Agent, Array, Env, Key, Learner, Metrics, Teacher, 
 class Config:
     envs: int = 32
     """meta-episodes collected in parallel in each iteration, each on a new training task"""
-    updates: int = 128
+    updates: int = 64
     """learner updates per iteration (off-policy learners)"""
-    batch: int = 4
+    batch: int = 8
     """meta-episodes per update (off-policy learners)"""
     replay_rows: int = 4096
     """capacity of the replay, in meta-episodes (a multiple of `envs`)"""

@@ -299,15 +299,30 @@ def test_replay_sized_in_bytes(tmp_path, capsys):
         assert not (tmp_path / size).exists()
 
 
-def test_state_is_donated(tmp_path):
-    """The compiled step reuses the buffers of state and replay, without a second copy."""
-    chosen, _ = command.parse(tiny.arguments(tmp_path))
+@pytest.fixture(scope="module")
+def several():
+    """The parts of a run, its iterations compiled, and the input (state, sums) as shapes."""
+    chosen, _ = command.parse(tiny.arguments(Path("unused")))
     parts = assembly.assemble(chosen)
     state, sums = placement.checkpointed(parts.placed, parts.where)
     step = jax.jit(placement.iterate(parts.placed.step), donate_argnums=(0, 1))
     number = jax.ShapeDtypeStruct((), "int32")
-    used = step.lower(state, sums, number, number).compile().memory_analysis()
-    assert used.alias_size_in_bytes >= footprint.size(state)
+    return parts, step.lower(state, sums, number, number).compile(), (state, sums)
+
+
+def test_state_is_donated(several):
+    """The compiled step reuses the buffers of state and replay, without a second copy."""
+    _, compiled, (state, _) = several
+    assert compiled.memory_analysis().alias_size_in_bytes >= footprint.size(state)
+
+
+def test_the_first_of_several_iterations_has_the_warm_up(several):
+    """By hand: three iterations, the first of which collects twice."""
+    parts, compiled, (_, sums) = several
+    sums = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), sums)
+    state = parts.placed.init(parts.placed.seeds)
+    state, _, _ = compiled(state, sums, np.int32(3), np.int32(2))
+    assert state.env_steps == 4 * tiny.ITERATION
 
 
 def test_not_a_number_stops_the_run(tmp_path, capsys):

@@ -76,7 +76,7 @@ class Config:
     privileged: bool = True
     """whether the critic reads the hidden task in training (its description, and the goal where
     that is of another family), in addition to the history; the policy never does"""
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     """learning rate of Adam"""
     learning_rate_end: float = 0.1
     """share of the learning rate at the end of training (linear decay)"""
@@ -206,9 +206,8 @@ def make(
         now = jax.tree.map(lambda leaf: leaf[:-1], features)
         q_value = network.apply(params["heads"], now.critic, method="value")
         q = q_value.at(batch.action)
-        targets, log_ratio = _targets(
-            target, *jax.lax.stop_gradient((policy, features.critic)), batch, value_key
-        )
+        fixed = jax.lax.stop_gradient((policy, features.critic))
+        targets, log_ratio = _targets(target, fixed, batch, value_key)
         critic_loss = 0.5 * jnp.mean(jnp.square(targets - q))
 
         # Actor: SVG(0); the gradient passes through the critic but does not train it.
@@ -231,9 +230,11 @@ def make(
         }
 
     def _targets(
-        target: Params, policy: Array, features: Array, batch: Trajectory, key: Key
+        target: Params, fixed: tuple[Array, Array], batch: Trajectory, key: Key
     ) -> tuple[Array, Array]:
-        """Returns Retrace targets and log importance ratios, [T, B] each."""
+        """Returns Retrace targets and log importance ratios, [T, B] each; `fixed`: policy and the
+        critic's features, [T + 1, B, ...] each, without gradients."""
+        policy, features = fixed
         log_ratio = action_head.log_prob(policy[:-1], batch.action) - batch.log_prob
         value = network.apply(target, features, method="value")
         expected, _ = action_head.expect(policy, value, key, config.action_samples)

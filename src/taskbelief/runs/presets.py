@@ -111,7 +111,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
         # hold-out scores drop. A longer horizon learns more slowly. Less entropy, because one
         # accidental press ends a sequence.
         ("numpad", ANY, "svg0"): {
-            "train.updates": 64,
+            "train.updates": 32,
             "learner.gamma": 0.95,
             "learner.entropy_target": -2.5,
         },
