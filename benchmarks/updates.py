@@ -101,7 +101,7 @@ def torch_updates(made: Ours) -> Callable[[], None]:
     x, task_start, batch = _tensors(made)
     assert bool(task_start[0].all()) and not bool(task_start[1:].any())  # no resets in between
     _compare(made, network, x, batch["action"])
-    target = copy.deepcopy(network)
+    target = copy.deepcopy(torch.nn.ModuleDict({name: network[name] for name in _CRITIC}))
     optimiser = torch.optim.Adam(network.parameters(), lr=made.config.learning_rate)
     entropy_cost = made.config.entropy_cost
 
@@ -203,7 +203,8 @@ def _log_prob(normal: Any, unsquashed: Any) -> Any:
     return (normal.log_prob(unsquashed) - 2.0 * (np.log(2.0) - unsquashed - softplus)).sum(-1)
 
 
-_OPTIMISED_APART = (("encoders", "cores"), ("policy",), ("q_features", "q_action", "q_rest"))
+_CRITIC = ("q_features", "q_action", "q_rest")
+_OPTIMISED_APART = (("encoders", "cores"), ("policy",), _CRITIC)
 
 
 def _update(
@@ -217,11 +218,11 @@ def _update(
 ) -> float:
     rim = 1.0 - heads.RIM
     normal = _normal(network["policy"](_memory(network, 0, x)))
-    critic_features = _memory(network, 1, x)[:-1]
+    features = _memory(network, 1, x)
+    critic_features = features[:-1]
     q = _q(network, critic_features, batch["action"])
 
     with torch.no_grad():
-        features = _memory(target, 1, x)
         drawn = normal.sample((config.action_samples,))
         expected = _q(target, features, torch.tanh(drawn).clamp(-rim, rim)).mean(0)[1:]
         now = _q(target, features[:-1], batch["action"])
@@ -257,7 +258,7 @@ def _update(
         torch.nn.utils.clip_grad_norm_(parameters, config.max_gradient_norm)
     optimiser.step()
     with torch.no_grad():
-        parameters = list(network.parameters())
+        parameters = [p for name in _CRITIC for p in network[name].parameters()]
         torch._foreach_lerp_(list(target.parameters()), parameters, config.target_rate)
     return entropy.detach().mean().item()
 
