@@ -151,6 +151,7 @@ def make(
 
 
 def mean_return(batch: Trajectory) -> Array:
+    """Returns the mean over meta-episodes of the sum of rewards, []."""
     return jnp.mean(jnp.sum(batch.reward, axis=0))
 
 
