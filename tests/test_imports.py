@@ -24,7 +24,7 @@ ALLOWED = {
     "labels": WORDS | {"networks", "posterior"},
     "problem": WORDS | {"networks", "posterior", "labels"},
     "render": WORDS | {"envs", "posterior", "rollout"},
-    "agents": WORDS | {"networks", "problem"},
+    "agents": WORDS | {"networks", "problem", "view"},
     "learners": WORDS | {"networks", "problem"},
     "evaluation": WORDS | MIDDLE,
     "view": WORDS,

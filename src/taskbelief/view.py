@@ -1,4 +1,4 @@
-"""What an agent from outside sees of a meta-episode: one vector a step, float32.
+"""What an agent sees of a meta-episode: one vector a step, float32.
 
     [0, obs_dim)    what the environment shows
     then, with the history:
@@ -8,7 +8,8 @@
 
 Before the first action of a task, action and reward are zeros. Without the history a recurrent
 policy that reads observations alone can never see a reward, and so cannot find out its task. The
-adapters show this vector, and `taskbelief.score` shows the same to what it scores.
+adapters show this vector, and `taskbelief.score` shows the same to what it scores. The library's
+own agents read it too, and beside it the elapsed share of the episode.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from taskbelief import view
 from taskbelief.networks import cores, heads
 from taskbelief.networks.bottleneck import Bottleneck
 from taskbelief.types import (
@@ -53,19 +54,7 @@ class Config:
 
 def read(spec: EnvSpec, inputs: AgentInput) -> Array:
     """Concatenates everything that an agent may see when it acts, [T, B, D]."""
-    action = spec.action.embed(inputs.prev_action)
-    # Zeros before the first action of a task, also for one-hot codes.
-    action = jnp.where(inputs.task_start[..., None], 0.0, action)
-    return jnp.concatenate(
-        [
-            inputs.obs,
-            action,
-            inputs.prev_reward[..., None],
-            inputs.episode_start[..., None].astype(jnp.float32),
-            clock(spec, inputs),
-        ],
-        axis=-1,
-    )
+    return jnp.concatenate([view.observe(spec, inputs), clock(spec, inputs)], axis=-1)
 
 
 def clock(spec: EnvSpec, inputs: AgentInput) -> Array:
@@ -76,7 +65,7 @@ def clock(spec: EnvSpec, inputs: AgentInput) -> Array:
 
 def read_dim(spec: EnvSpec) -> int:
     """Returns D of `read`."""
-    return spec.obs_dim + spec.action.num + 3
+    return view.size(spec) + 1
 
 
 class History(nnx.Module):
