@@ -105,7 +105,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "env.cues": "next",
             "env.cue_share": 0.4,
             "env.mercy_share": 0.6,
-            "steps": 1_600_000,
+            "steps": 2_400_000,
         },
         # Fewer updates per step than elsewhere: with more, the policy memorises the replay, and
         # hold-out scores drop. A longer horizon learns more slowly. Less entropy, because one
