@@ -94,6 +94,13 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
             "evaluations": 10,
             "evaluation_tasks": 64,
         },
+        # To keep a speed takes precision too.
+        ("cheetah_velocity", ANY, "svg0"): {
+            "learner.entropy_start": -6.0,
+            "learner.entropy_target": -18.0,
+            "learner.entropy_share": 0.8,
+            "learner.learning_rate_end": 0.02,
+        },
         # A feed-forward policy on a frozen belief does not learn the gait well.
         ("cheetah_velocity", "belief", ANY): {"agent.policy_hidden": 64},
         ("cheetah_velocity", ANY, "ppo"): {"steps": 6_000_000},
