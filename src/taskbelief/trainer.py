@@ -1,6 +1,6 @@
 """One trainer: a problem, an agent and a learner, joined. Pure functions, to be jitted.
 
-The way of a training batch, from `Trainer.step` to the gradient and back, passes twelve files:
+The way of a training batch, from `Trainer.step` to the gradient and back, passes thirteen files:
 
 1. training.py draws training tasks, and
 2. rollout.py plays a meta-episode on each: the environment (3. envs/) answers the actions of
@@ -10,9 +10,10 @@ The way of a training batch, from `Trainer.step` to the gradient and back, passe
 7. learners/: `learner.update` takes the gradient of its loss, with policies and values
 8. networks/heads.py, of features that
 9. agents/: `agent.unroll` computes from the history, as it does when acting, with the parts
-10. agents/_history.py: inputs, trunk and label's head, made of
-11. networks/cores.py and
-12. networks/__init__.py. `agent.aux_loss` is the label's part of the loss.
+10. agents/_history.py: trunk and label's head, whose inputs are those of
+11. view.py. They are made of
+12. networks/cores.py and
+13. networks/__init__.py. `agent.aux_loss` is the label's part of the loss.
 
 A label that is drawn from the exact posterior adds posterior.py, and a mesh of several devices
 adds parallel.py. tests/test_way.py lists the files of one step.
