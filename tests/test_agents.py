@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from scipy import stats
 
 from taskbelief import posterior, problem
@@ -446,7 +447,12 @@ def test_exact_belief_on_a_bandit_counts_wins_and_losses():
         task,
         jnp.zeros((9, BATCH), jnp.int32),
     )
-    _, features = agent.unroll({}, agent.initial_carry(BATCH), inputs, None)
+    params, carry, parts = agent.init(jax.random.key(0)), agent.initial_carry(BATCH), []
+    for steps in (slice(0, 4), slice(4, 9)):  # in two calls, as when acting
+        part = jax.tree.map(lambda leaf, steps=steps: leaf[steps], inputs)
+        carry, features = agent.unroll(params, carry, part, None)
+        parts.append(features)
+    features = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
     for row in range(BATCH):
         wins, pulls = np.zeros(2), np.zeros(2)
         for t in range(9):
@@ -458,9 +464,23 @@ def test_exact_belief_on_a_bandit_counts_wins_and_losses():
             beta = stats.beta(1 + wins, 1 + pulls - wins)
             expected = np.concatenate([beta.mean() - 0.5, beta.std()]) * np.sqrt(12)
             np.testing.assert_allclose(features.actor[t, row, :4], expected, rtol=1e-5, atol=1e-6)
+    read = 4 + _history.read_dim(env.spec)
     x = _history.read(env.spec, inputs)
-    np.testing.assert_array_equal(features.actor[..., 4:], x)
+    np.testing.assert_array_equal(features.actor[..., 4:read], x)
     np.testing.assert_array_equal(features.critic, features.actor)
+    core = cores.LSTM(read, 64, env.spec.task_steps, rngs=nnx.Rngs(params=jax.random.key(0)))
+    initial = cores.LSTM.initial(BATCH, 64)
+    _, planned = core(initial, features.actor[..., :read], task)
+    np.testing.assert_allclose(features.actor[..., read:], planned, rtol=1e-5, atol=1e-6)
+
+
+def test_exact_belief_without_a_core_has_no_parameters():
+    env = Bandit(arms=2, horizon=3)
+    agent = make_agent("exact_belief", problem.make(env), policy_hidden=0)
+    assert agent.init(jax.random.key(0)) == {}
+    inputs = first_inputs(env.spec, jnp.ones((BATCH, 1)))
+    _, features = agent.unroll({}, agent.initial_carry(BATCH), inputs, None)
+    assert features.actor.shape[-1] == 4 + _history.read_dim(env.spec)
 
 
 def test_exact_belief_follows_the_posterior_step_by_step():
@@ -468,7 +488,7 @@ def test_exact_belief_follows_the_posterior_step_by_step():
     episodes of one task and the start of another."""
     env = SparseNavigation(episode_steps=4, episodes=2, goal_radius=0.5)
     exact = posterior.make(env, 16)
-    agent = make_agent("exact_belief", problem.make(env))
+    agent = make_agent("exact_belief", problem.make(env), policy_hidden=0)
     rng = np.random.default_rng(3)
     obs = jnp.asarray(rng.uniform(-1, 1, (9, BATCH, 2)), jnp.float32)
     action = jnp.asarray(rng.uniform(-1, 1, (9, BATCH, 2)), jnp.float32)
@@ -479,7 +499,7 @@ def test_exact_belief_follows_the_posterior_step_by_step():
         obs, action, reward, episode, task, jnp.zeros((9, BATCH), jnp.int32), reached
     )
     unroll = jax.jit(lambda carry: agent.unroll({}, carry, inputs, None))
-    (belief, _), features = unroll(agent.initial_carry(BATCH))
+    ((belief, _), _), features = unroll(agent.initial_carry(BATCH))
     update, statistics = jax.jit(exact.update), jax.jit(exact.statistics)
     for row in range(BATCH):
         known = exact.init()
@@ -500,7 +520,7 @@ def test_exact_belief_counts_where_the_last_action_of_an_episode_led():
     After a reward near the last of 16 targets, the mass of each is proportional to its reward
     probability at that position, 1 / (1 + d²), d in fifths of the radius, at most 1/2."""
     env = NoisyTarget(horizon=4)
-    agent = make_agent("exact_belief", problem.make(env))
+    agent = make_agent("exact_belief", problem.make(env), policy_hidden=0)
     start, there = jnp.zeros(4), jnp.array([-1.0, 0.05, 0.0, 0.0])
     first = first_inputs(env.spec, start[None])
     after = first._replace(
@@ -523,7 +543,7 @@ def test_exact_belief_reads_the_cue_of_the_first_observation():
     """The cue shows that the first pad is the last of four; without a cue, all four are equally
     probable."""
     env = Numpad(size=2, length=2, train_tasks=4, cues="first")
-    agent = make_agent("exact_belief", problem.make(env))
+    agent = make_agent("exact_belief", problem.make(env), policy_hidden=0)
     obs = jnp.zeros((1, 1, env.spec.obs_dim))
     for cue, marginals in ((obs, [0.25] * 4), (obs.at[..., -8 + 3].set(1.0), [0, 0, 0, 1.0])):
         _, features = agent.unroll({}, agent.initial_carry(1), first_inputs(env.spec, cue[0]), None)

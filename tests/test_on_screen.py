@@ -113,7 +113,8 @@ def test_exact_belief_counts_the_last_transition_of_an_episode():
     assert played.reward[steps, 0] > 0 and not jnp.any(played.reward[:steps] > 0)
     assert played.episode_end[steps, 0]
     inputs = jax.tree.map(lambda leaf: leaf[: steps + 2], played.inputs)
-    (belief, _), _ = agent.unroll({}, agent.initial_carry(1), inputs, None)
+    params = agent.init(jax.random.key(0))
+    ((belief, _), _), _ = agent.unroll(params, agent.initial_carry(1), inputs, None)
     exact = posterior.make(env, 16)
     goals = np.asarray(exact.tasks.goal)
     best = goals[int(jnp.argmax(belief.log_probs[0]))]

@@ -181,8 +181,12 @@ def test_the_memory_of_the_posteriors_teacher_is_the_filters():
     [
         *((name, {}) for name in ("aux_head", "baseline", "belief", "exact_belief", "oracle")),
         ("belief", {"policy_hidden": 8}),
+        ("exact_belief", {"policy_hidden": 0}),
     ],
-    ids=["aux_head", "baseline", "belief", "exact_belief", "oracle", "belief with a policy core"],
+    ids=[
+        *("aux_head", "baseline", "belief", "exact_belief", "oracle"),
+        *("belief with a policy core", "exact_belief without one"),
+    ],
 )
 def test_memory_is_zeroed_by_a_new_task_and_by_nothing_else(name, settings):
     env, agent, learner, _ = small("semicircle", name, **settings)

@@ -1,8 +1,8 @@
 """A policy on the exact posterior: the result of learning with perfect inference [ours].
 
-Actor and critic are feed-forward and read x and statistics of the posterior, which is filtered
-along the history. The comparison with `belief` separates faults of inference from faults of the
-policy; the comparison with the scripted explorer gives the value of planning for information.
+Actor and critic read x, statistics of the posterior, which is filtered along the history, and a
+recurrent core on both. The comparison with `belief` separates faults of inference from faults of
+the policy; the comparison with the scripted explorer gives the value of planning for information.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from taskbelief.agents import _history
+from taskbelief.networks import cores, functional
 from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
@@ -32,6 +34,10 @@ from taskbelief.types import (
 class Config:
     hypotheses: int = 256
     """size of the grid of tasks, for infinite task spaces"""
+    core: str = "lstm"
+    """recurrent core of actor and critic: lstm, gru, mingru or lru"""
+    policy_hidden: int = 64
+    """units of this core; 0: actor and critic are feed-forward"""
 
     @property
     def needs(self) -> Needs:
@@ -39,18 +45,27 @@ class Config:
 
 
 def make(problem: Problem, config: Config = Config()) -> Agent:
-    """Returns the agent for `problem`; it does not use the label and has no parameters.
+    """Returns the agent for `problem`; it does not use the label.
 
     Raises:
       ValueError: the environment has no exact posterior.
     """
     problem.check(config.needs)
     spec, exact = problem.spec, problem.posterior(config.hypotheses)
+    nothing = jnp.zeros(spec.obs_dim)
+    statistics = jax.eval_shape(lambda: exact.statistics(exact.init(nothing), nothing))
+    width = statistics.shape[-1] + _history.read_dim(spec)
+    hidden, core_type = config.policy_hidden, cores.CORES[config.core]
+
+    def build(rngs: nnx.Rngs) -> nnx.Module:
+        return core_type(width, hidden, spec.task_steps, rngs=rngs)
+
+    network = functional(build) if hidden else None
 
     def initial_carry(batch: int) -> Carry:
-        nothing = jnp.zeros(spec.obs_dim)
         carry = exact.init(nothing), nothing
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), carry)
+        known = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), carry)
+        return known, core_type.initial(batch, hidden) if hidden else ()
 
     def follow(carry: Carry, now: AgentInput) -> tuple[Carry, Array]:
         """Updates the posterior of one meta-episode with the last transition, now complete."""
@@ -63,17 +78,21 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
     def unroll(
         params: Params, carry: Carry, inputs: AgentInput, key: Key | None
     ) -> tuple[Carry, Features]:
-        del params, key
+        del key
+        carry, own = carry
         carry, known = jax.lax.scan(jax.vmap(follow), carry, inputs)
-        x = _history.read(spec, inputs)
-        features = jnp.concatenate([known, x], axis=-1)
-        return carry, Features(features, features, known, jnp.zeros(x.shape[:2]))
+        features = jnp.concatenate([known, _history.read(spec, inputs)], axis=-1)
+        if network is not None:
+            own, planned = network.apply(params, own, features, inputs.task_start)
+            features = jnp.concatenate([features, planned], axis=-1)
+        return (carry, own), Features(features, features, known, jnp.zeros(features.shape[:2]))
 
     def aux_loss(params: Params, features: Features, label: Label) -> tuple[Array, Metrics]:
         del params, features, label
         return jnp.zeros(()), {}
 
-    return Agent(lambda key: {}, initial_carry, unroll, aux_loss, needs=config.needs)
+    init = (lambda key: {}) if network is None else network.init
+    return Agent(init, initial_carry, unroll, aux_loss, needs=config.needs)
 
 
 def _where(condition: Array, yes: object, no: object) -> object:
