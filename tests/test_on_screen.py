@@ -19,7 +19,7 @@ def cue_of(obs):
 
 
 def test_labels_agree_with_the_cue_on_screen():
-    """They agree from the first observation on; one step late, one label in four would not."""
+    """They agree from the first observation on."""
     env, agent, learner, teach = small(
         "numpad", "aux_head", label="posterior_goal", env={"cues": "next", "cue_share": 1.0}
     )
