@@ -463,10 +463,10 @@ def test_exact_belief_on_a_bandit_counts_wins_and_losses():
                 pulls[action[t, row]] += 1
             beta = stats.beta(1 + wins, 1 + pulls - wins)
             expected = np.concatenate([beta.mean() - 0.5, beta.std()]) * np.sqrt(12)
-            np.testing.assert_allclose(features.actor[t, row, :4], expected, rtol=1e-5, atol=1e-6)
-    read = 4 + _history.read_dim(env.spec)
+            np.testing.assert_allclose(features.actor[t, row, 2:6], expected, rtol=1e-5, atol=1e-6)
+    read = 6 + _history.read_dim(env.spec)
     x = _history.read(env.spec, inputs)
-    np.testing.assert_array_equal(features.actor[..., 4:read], x)
+    np.testing.assert_array_equal(features.actor[..., 6:read], x)
     np.testing.assert_array_equal(features.critic, features.actor)
     core = cores.LSTM(read, 64, env.spec.task_steps, rngs=nnx.Rngs(params=jax.random.key(0)))
     initial = cores.LSTM.initial(BATCH, 64)
@@ -480,7 +480,7 @@ def test_exact_belief_without_a_core_has_no_parameters():
     assert agent.init(jax.random.key(0)) == {}
     inputs = first_inputs(env.spec, jnp.ones((BATCH, 1)))
     _, features = agent.unroll({}, agent.initial_carry(BATCH), inputs, None)
-    assert features.actor.shape[-1] == 4 + _history.read_dim(env.spec)
+    assert features.actor.shape[-1] == 6 + _history.read_dim(env.spec)
 
 
 def test_exact_belief_follows_the_posterior_step_by_step():

@@ -461,6 +461,24 @@ def test_the_first_observation_counts():
     np.testing.assert_allclose(np.exp(exact.init().log_probs), 1 / 12, rtol=1e-5)
 
 
+def test_which_arm_is_the_best():
+    """P(x > y) is 2/3 for densities 2x and 1, and 5/6 for densities 2x and 2 (1 - y). Twenty arms
+    are compared with draws."""
+    for wins, losses, expected in (
+        ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]),
+        ([1.0, 0.0], [0.0, 0.0], [2 / 3, 1 / 3]),
+        ([1.0, 0.0], [0.0, 1.0], [5 / 6, 1 / 6]),
+    ):
+        belief = posterior.Counts(jnp.asarray(wins), jnp.asarray(losses))
+        np.testing.assert_allclose(posterior.best_arm(belief), expected, atol=1e-3)
+    rng = np.random.default_rng(0)
+    wins, losses = rng.integers(8, size=20), rng.integers(4, size=20)
+    drawn = np.argmax(rng.beta(1 + wins, 1 + losses, (100_000, 20)), axis=-1)
+    belief = posterior.Counts(jnp.asarray(wins, jnp.float32), jnp.asarray(losses, jnp.float32))
+    found, shares = posterior.best_arm(belief), np.bincount(drawn, minlength=20) / 100_000
+    np.testing.assert_allclose(found, shares, atol=0.005)
+
+
 def test_what_a_belief_over_arms_says():
     exact = posterior.make(taskbelief.make("bandit", arms=3))
     np.testing.assert_allclose(exact.entropy(exact.init()), 0.0, atol=1e-5)  # of U(0, 1)
@@ -473,8 +491,9 @@ def test_what_a_belief_over_arms_says():
     np.testing.assert_allclose(exact.mode(belief).probabilities, beta.mean(), rtol=1e-5)
     np.testing.assert_allclose(exact.entropy(belief), beta.entropy().sum(), rtol=1e-4)
     spread = stats.uniform.std()
-    expected = [*(beta.mean() - 0.5) / spread, *beta.std() / spread]
-    np.testing.assert_allclose(exact.statistics(belief, jnp.ones(1)), expected, rtol=1e-5)
+    best = 1 + np.log(np.asarray(posterior.best_arm(belief)) + 1e-4) / np.log(3)
+    expected = [*best, *(beta.mean() - 0.5) / spread, *beta.std() / spread]
+    np.testing.assert_allclose(exact.statistics(belief, jnp.ones(1)), expected, rtol=1e-4)
     won = exact.update(belief, jnp.ones(1), jnp.array(2), jnp.array(1.0), jnp.ones(1))
     lost = exact.update(belief, jnp.ones(1), jnp.array(0), jnp.array(0.0), jnp.ones(1))
     np.testing.assert_array_equal([*won, *lost], [[3, 0, 1], [1, 0, 6], [3, 0, 0], [2, 0, 6]])

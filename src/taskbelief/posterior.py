@@ -393,6 +393,23 @@ def _take(tasks: Task, index: Array) -> Task:
 # ---- independent Bernoulli arms ---------------------------------------------------
 
 
+_GRID = (np.arange(64) + 0.5) / 64  # of success probabilities
+# to sum what lies below each of its points, and half of what lies there
+_BELOW = np.tril(np.ones((64, 64)), -1) + 0.5 * np.eye(64)
+
+
+def best_arm(belief: Counts) -> Array:
+    """Returns the probability of each arm to have the highest success probability, [arms]: the
+    integral of its density times the other arms' distribution functions, on a grid of 64 points.
+    """
+    log_density = belief.wins[:, None] * np.log(_GRID) + belief.losses[:, None] * np.log1p(-_GRID)
+    density = jax.nn.softmax(log_density.astype(jnp.float32), axis=-1)  # [arms, 64]
+    log_below = jnp.log(weighted_sum(density, _BELOW.T) + 1e-12)
+    others = jnp.sum(log_below, axis=0) - log_below
+    best = jnp.sum(density * jnp.exp(others), axis=-1)
+    return best / jnp.sum(best)
+
+
 def _conjugate(env: HasIndependentArms, num: int) -> Posterior:
     arms = env.spec.action.num
     with jax.ensure_compile_time_eval():
@@ -436,12 +453,14 @@ def _conjugate(env: HasIndependentArms, num: int) -> Posterior:
         return jnp.sum(each + (a + b - 2) * digamma(a + b))
 
     def statistics(belief: Counts, obs: Array) -> Array:
-        """Returns mean and deviation of each arm, in deviations of the prior."""
+        """Returns 1 + log P(best) / log(arms) of each arm, which is 0 under the prior and 1 of a
+        certain one, and its mean and deviation, in deviations of the prior."""
         del obs
+        best = 1.0 + jnp.log(best_arm(belief) + 1e-4) / np.log(arms)
         pulls = belief.wins + belief.losses + 2
         p = mean(belief)
         deviation = jnp.sqrt(p * (1 - p) / (pulls + 1))
-        return jnp.concatenate([p - 0.5, deviation]) * np.sqrt(12.0)
+        return jnp.concatenate([best, jnp.concatenate([p - 0.5, deviation]) * np.sqrt(12.0)])
 
     def probabilities(belief: Counts) -> Array:
         fits = weighted_sum(belief.wins, jnp.log(labels).T)

@@ -15,6 +15,7 @@ from flax import nnx
 
 from taskbelief.agents import _history
 from taskbelief.networks import cores, functional
+from taskbelief.posterior import Belief
 from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
@@ -67,20 +68,21 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
         known = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), carry)
         return known, core_type.initial(batch, hidden) if hidden else ()
 
-    def follow(carry: Carry, now: AgentInput) -> tuple[Carry, Array]:
+    def follow(carry: Carry, now: AgentInput) -> tuple[Carry, Belief]:
         """Updates the posterior of one meta-episode with the last transition, now complete."""
         belief, obs = carry
         reached = now.obs if now.reached is None else now.reached
         after = exact.update(belief, obs, now.prev_action, now.prev_reward, reached)
         belief = _where(now.task_start, exact.init(now.obs), after)
-        return (belief, now.obs), exact.statistics(belief, now.obs)
+        return (belief, now.obs), belief
 
     def unroll(
         params: Params, carry: Carry, inputs: AgentInput, key: Key | None
     ) -> tuple[Carry, Features]:
         del key
         carry, own = carry
-        carry, known = jax.lax.scan(jax.vmap(follow), carry, inputs)
+        carry, beliefs = jax.lax.scan(jax.vmap(follow), carry, inputs)
+        known = jax.vmap(jax.vmap(exact.statistics))(beliefs, inputs.obs)
         features = jnp.concatenate([known, _history.read(spec, inputs)], axis=-1)
         if network is not None:
             own, planned = network.apply(params, own, features, inputs.task_start)
