@@ -15,7 +15,6 @@ from flax import nnx
 
 from taskbelief.agents import _history
 from taskbelief.networks import cores, functional
-from taskbelief.posterior import Belief
 from taskbelief.problem import Problem
 from taskbelief.types import (
     Agent,
@@ -68,8 +67,9 @@ def make(problem: Problem, config: Config = Config()) -> Agent:
         known = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), carry)
         return known, core_type.initial(batch, hidden) if hidden else ()
 
-    def follow(carry: Carry, now: AgentInput) -> tuple[Carry, Belief]:
-        """Updates the posterior of one meta-episode with the last transition, now complete."""
+    def follow(carry: Carry, now: AgentInput) -> tuple[Carry, Carry]:
+        """Updates the posterior of one meta-episode with the last transition, now complete; the
+        second result is the posterior alone."""
         belief, obs = carry
         reached = now.obs if now.reached is None else now.reached
         after = exact.update(belief, obs, now.prev_action, now.prev_reward, reached)
