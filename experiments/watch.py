@@ -41,7 +41,7 @@ from taskbelief.types import (
 )
 
 _GRID = 200  # points of a belief about a number
-_DRAWS = 500  # from a posterior whose goals have no closed form
+_DRAWS = 500  # from the posterior, of labels without an exact distribution
 
 
 class Watched(NamedTuple):

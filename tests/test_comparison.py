@@ -131,6 +131,16 @@ def test_divergence_over_arms_is_the_closed_form_on_average():
     np.testing.assert_allclose(np.mean(found), wanted, atol=4 * error)
 
 
+@pytest.mark.parametrize("kind", ["expert_goal", "posterior_goal"])
+def test_divergence_over_the_best_arm(kind):
+    """After a win of the first of three arms, it is the best with probability 1/2, the others with
+    1/4 each; the belief says 1/4, 1/2, 1/4."""
+    belief = posterior.Counts(jnp.array([1.0, 0.0, 0.0]), jnp.zeros(3))
+    raw = np.log([0.25, 0.5, 0.25])
+    _, found = divergence("bandit", kind, of_goal, raw, lambda exact: belief)
+    np.testing.assert_allclose(found, np.full(STEPS, 0.25 * np.log(2.0)), rtol=1e-3)
+
+
 def test_the_actor_makes_the_histories_and_the_other_believes():
     """Acting uses the actor's parameters, the belief uses the others. At the first step the uniform
     belief equals the prior."""

@@ -50,7 +50,7 @@ def test_teacher_and_examiner_keep_to_the_family(label, env_name):
 @pytest.mark.parametrize(
     ("env_name", "comparable"),
     [
-        ("bandit", {"description"}),
+        ("bandit", {"description", "expert_goal", "posterior_goal"}),
         ("numpad", {"description", "expert_goal", "posterior_goal"}),
         ("semicircle", {"description", "expert_goal", "posterior_goal"}),
     ],

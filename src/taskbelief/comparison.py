@@ -28,8 +28,8 @@ def make(
     of the policy that generates the histories.
 
     None where a comparison is impossible: the agent has no belief, or its label is not a function
-    of the task alone (an expert's action), has no meaning for tasks outside the training set (an
-    index), or has no posterior in closed form (a bandit's best arm).
+    of the task alone (an expert's action), or has no meaning for tasks outside the training set (an
+    index).
 
     Args:
       problem: the problem at test, `problem.at_test()`, with the label that the belief was trained

@@ -8,8 +8,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from taskbelief.labels import Exact, Learned
-from taskbelief.posterior import Belief, Posterior, weighted_sum
+from taskbelief.labels import Exact, Expected, Learned
+from taskbelief.posterior import Belief, Posterior, best_arm, weighted_sum
 from taskbelief.types import (
     Array,
     Categories,
@@ -47,9 +47,10 @@ def of_tasks(env: Env) -> Exact | None:
 
 def of_goals(env: Env) -> Exact | None:
     """Returns the exact distribution of labels that are goals."""
-    # P(best arm) of independent arms has no closed form
-    if not isinstance(env, HasLikelihood) or isinstance(env, HasIndependentArms):
+    if not isinstance(env, HasLikelihood):
         return None
+    if isinstance(env, HasIndependentArms):
+        return Exact(partial(_over_classes, _best_arm), _best_arm)
     per_task = jax.vmap(goal(env), in_axes=(None, 0))
     family = env.spec.goal
 
@@ -65,8 +66,14 @@ def of_goals(env: Env) -> Exact | None:
     if isinstance(family, Reals):
         return Exact(partial(_over_hypotheses, family, labels), expected)
     if isinstance(family, Categories) and family.places == 1:
-        return Exact(partial(_over_classes, family.classes, labels), expected)
+        return Exact(partial(_over_classes, expected), expected)
     return None
+
+
+def _best_arm(exact: Posterior, beliefs: Belief, obs: Array) -> Array:
+    """Returns the probability of each arm to be the best, [T, 1, arms]."""
+    del exact, obs
+    return jax.vmap(best_arm)(beliefs)[:, None]
 
 
 def _over_draws(
@@ -102,21 +109,18 @@ def _over_hypotheses(
 
 
 def _over_classes(
-    classes: int,
-    labels: Callable[[Posterior, Array], Array],
+    marginals: Expected,
     exact: Posterior,
     beliefs: Belief,
     obs: Array,
     learned: Learned,
     key: Key,
 ) -> Array:
-    """Sums over all goals, with exact marginals, because several hypotheses may share a goal."""
+    """Sums over all goals, with exact marginals [T, 1, classes], because several tasks may share a
+    goal."""
     del key
-    goals = labels(exact, obs)[..., 0]  # [T, K]
-    one_hots = jax.nn.one_hot(goals, classes)
-    marginals = jax.vmap(weighted_sum)(jnp.exp(beliefs.log_probs), one_hots)
+    probs = marginals(exact, beliefs, obs)[:, 0]
     each = jax.vmap(lambda goal: learned(jnp.full((len(obs), 1), goal, jnp.int32)), out_axes=1)(
-        jnp.arange(classes)
+        jnp.arange(probs.shape[-1])
     )
-    logs = jnp.log(jnp.maximum(marginals, 1e-12))
-    return jnp.sum(marginals * (logs - each), axis=1)
+    return jnp.sum(probs * (jnp.log(jnp.maximum(probs, 1e-12)) - each), axis=1)
