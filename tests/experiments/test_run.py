@@ -171,7 +171,7 @@ def test_the_score_of_a_run_is_its_last_evaluation(finished, tmp_path, capsys):
 def test_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path):
     """A run is killed, the next process continues and is told to end, and a third finishes it."""
     out = tmp_path / "run"
-    kept = ("--checkpoint_minutes", "0.005")
+    kept = ("--checkpoint_minutes", "0")
     _interrupt(tiny.start(*tiny.arguments(out, *kept)), out, signal.SIGKILL)
     said = _interrupt(tiny.start("--resume", str(out), *kept), out, signal.SIGTERM)
     assert f"--resume {out} continues" in said
@@ -189,7 +189,7 @@ def _interrupt(process: subprocess.Popen, out: Path, number: int) -> str:
     before = newest()
     while process.poll() is None and newest() <= before:
         time.sleep(0.05)
-    time.sleep(random.uniform(0.0, 0.3))
+    time.sleep(random.uniform(0.0, 0.1))
     process.send_signal(number)
     said, _ = process.communicate()
     assert process.returncode == (128 + number if number == signal.SIGTERM else -number), said
