@@ -118,7 +118,8 @@ _SAYS = {
     "probabilities": """(belief) -> [K], summing to 1: of each of `tasks`, as if p(w) were theirs.
 
     Exact where they are all of W, and up to the grid elsewhere; of arms, K vectors drawn from
-    p(w), a rough picture, while all else that is said of arms is in closed form.
+    p(w), a rough picture, while all else that is said of arms is in closed form, but for P(best)
+    among the statistics, an integral on a grid.
     """,
     "labels": """[K, ...]: h of each hypothesis.""",
     "tasks": """[K, ...]: the hypotheses.""",
@@ -453,10 +454,10 @@ def _conjugate(env: HasIndependentArms, num: int) -> Posterior:
         return jnp.sum(each + (a + b - 2) * digamma(a + b))
 
     def statistics(belief: Counts, obs: Array) -> Array:
-        """Returns 1 + log P(best) / log(arms) of each arm, which is 0 under the prior and 1 of a
-        certain one, and its mean and deviation, in deviations of the prior."""
+        """Returns [3 arms]: 1 + log P(best) / log(arms) of each arm, which is 0 under the prior and
+        1 of a certain one, and its mean and deviation, in deviations of the prior."""
         del obs
-        best = 1.0 + jnp.log(best_arm(belief) + 1e-4) / np.log(arms)
+        best = 1.0 + jnp.log(best_arm(belief) + 1e-4) / np.log(arms)  # 1e-4: hopeless arms tie
         pulls = belief.wins + belief.losses + 2
         p = mean(belief)
         deviation = jnp.sqrt(p * (1 - p) / (pulls + 1))
