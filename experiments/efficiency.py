@@ -4,15 +4,16 @@
 
 Both are directories with the results of sweeps. For each environment and agent in both, the table
 has the final hold-out score of the slow learner (mean over its seeds, with Student's 95 % interval)
-and the steps of the fast one to that mean, which are those of the first evaluation of each seed at
-or above it; `share` is their median in the slow learner's steps. Returns replace scores in
-environments without an expert. Minutes are comparable only if the runs had the machine to
-themselves.
+and the steps of the fast one to that mean: those of the first evaluation at which the mean over its
+seeds is at or above it, their share of the slow learner's steps, and the same for each seed alone,
+with its minutes. Returns replace scores in environments without an expert. Minutes are comparable
+only if the runs had the machine to themselves.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,6 +35,15 @@ class Curve(NamedTuple):
         """Returns the number of the first evaluation at or above `result`; None: there is none."""
         good = np.flatnonzero(self.results >= result)
         return int(good[0]) if good.size else None
+
+
+def steps_of_mean(curves: Sequence[Curve], result: float) -> int | None:
+    """Returns the steps of the first evaluation at which the mean over `curves` is at or above
+    `result`, of those evaluations that all seeds have; None: there is none."""
+    common = functools.reduce(np.intersect1d, [curve.steps for curve in curves])
+    shared = [curve.results[np.isin(curve.steps, common)] for curve in curves]
+    good = np.flatnonzero(np.mean(shared, axis=0) >= result)
+    return int(common[good[0]]) if good.size else None
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -67,8 +77,11 @@ def read(folder: Path) -> dict[tuple[str, str], list[Curve]]:
 
 def table(pairs: dict[tuple[str, str], tuple[list[Curve], list[Curve]]]) -> Iterator[str]:
     """Yields the lines of the table; `pairs`: curves of the fast and of the slow learner."""
-    yield "| env | agent | the other's score | its steps | its minutes | steps | share | minutes |"
-    yield "|" + "---|" * 8
+    yield (
+        "| env | agent | the other's score | its steps | its minutes "
+        "| steps | share | seed by seed | minutes |"
+    )
+    yield "|" + "---|" * 9
     for (env, agent), (fast, slow) in pairs.items():
         last = [float(curve.results[-1]) for curve in slow]
         wanted = statistics.fmean(last)
@@ -77,13 +90,14 @@ def table(pairs: dict[tuple[str, str], tuple[list[Curve], list[Curve]]]) -> Iter
         numbers = [(curve, curve.reaches(wanted)) for curve in fast]
         reached = [(c.steps[n], c.minutes[n]) for c, n in numbers if n is not None]
         cells = [env, agent, sweep.with_interval(last), _millions(steps), f"{minutes:.1f}"]
+        first = steps_of_mean(fast, wanted)
+        cells += ["-", "-"] if first is None else [_millions(first), f"{first / steps:.2f}"]
         if len(reached) == len(fast):
             own, clock = zip(*reached, strict=True)
             cells += [f"{_millions(min(own))} to {_millions(max(own))}"]
-            cells += [f"{statistics.median(own) / steps:.2f}"]
             cells += [f"{min(clock):.1f} to {max(clock):.1f}"]
         else:
-            cells += [f"{len(reached)} of {len(fast)} seeds have it", "-", "-"]
+            cells += [f"{len(reached)} of {len(fast)} seeds have it", "-"]
         yield "| " + " | ".join(cells) + " |"
 
 
