@@ -111,24 +111,30 @@ def aligned(lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray,
     return x, np.stack([np.interp(x, *line) for line in lines])
 
 
-def compare(groups: Mapping[str, Sequence[tuple[Path, int]]], path: Path) -> None:
+def compare(groups: Mapping[tuple[str, str], Sequence[tuple[Path, int]]], path: Path) -> None:
     """Draws hold-out scores of groups of runs (directory, seed) that differ by their seed: mean,
-    and Student's 95 % interval over seeds. One panel for each environment, the first word of a
-    group's name."""
-    envs = list(dict.fromkeys(name.split()[0] for name in groups))
+    and Student's 95 % interval over seeds. A group is called (environment, name): an environment
+    has a panel, and a name has the same colour in all of them."""
+    envs = list(dict.fromkeys(env for env, _ in groups))
+    names = dict.fromkeys(name for _, name in groups)
+    colours = {name: f"C{number}" for number, name in enumerate(names)}
+    columns = min(len(envs), 3)
+    lines = -(-len(envs) // columns)
     figure, panels = plt.subplots(
-        1, len(envs), figsize=(5.5 * len(envs), 4.2), layout="constrained", squeeze=False
+        lines, columns, figsize=(4.6 * columns, 3.6 * lines), layout="constrained", squeeze=False
     )
-    for env, axes in zip(envs, panels[0], strict=True):
-        own = {name: runs for name, runs in groups.items() if name.split()[0] == env}
-        for number, (name, runs) in enumerate(own.items()):
+    for axes in panels.flat[len(envs) :]:
+        axes.set_visible(False)
+    for env, axes in zip(envs, panels.flat, strict=False):
+        own = {name: runs for (place, name), runs in groups.items() if place == env}
+        for name, runs in own.items():
             data = [_read(run, seed) for run, seed in runs]
             # the first that all have: scores before returns, hold-out before training tasks
             measures = [f"eval/{s}/{m}" for m in ("score", "return") for s in ("holdout", "train")]
             measure = next(name for name in measures if all(name in one for one in data))
             x, y = aligned([_known(one, measure) for one in data])
-            mean, colour = y.mean(axis=0), f"C{number}"
-            axes.plot(x, mean, color=colour, label=" ".join(name.split()[1:]), linewidth=1.6)
+            mean, colour = y.mean(axis=0), colours[name]
+            axes.plot(x, mean, color=colour, label=name, linewidth=1.6)
             if len(y) > 1:
                 reach = interval(y)
                 axes.fill_between(x, mean - reach, mean + reach, color=colour, alpha=0.15, lw=0)
@@ -136,9 +142,10 @@ def compare(groups: Mapping[str, Sequence[tuple[Path, int]]], path: Path) -> Non
         _, split, what = measure.split("/")
         axes.set(title=env, xlabel="agent steps", ylabel=f"{what}, {_words(split)}")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False)
     figure.savefig(path, dpi=90)
     plt.close(figure)
 

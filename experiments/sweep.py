@@ -281,11 +281,13 @@ def _write(rows: list[dict[str, object]], out: Path) -> None:
             writer.writerows(table)
         os.replace(out / f"{name}.new", out / f"{name}.csv")
     (out / "table.md").write_text("\n".join(_table(rows)) + "\n")
-    groups = {
-        name: [(out / str(row["run"]), int(str(row["seed"]))) for row in group]
-        for name, group in _groups(rows)
-    }
-    figures.compare({" ".join(name): runs for name, runs in groups.items()}, out / "curves.png")
+    figures.compare(
+        {
+            (name[0], legend): [(out / str(row["run"]), int(str(row["seed"]))) for row in group]
+            for legend, (name, group) in zip(_legend(rows), _groups(rows), strict=True)
+        },
+        out / "curves.png",
+    )
     if any(row["varied"] for row in rows):
         figures.varied(rows, out / "varied.png")
 
@@ -298,6 +300,17 @@ def _groups(rows: list[dict[str, object]]) -> Iterator[tuple[tuple[str, ...], li
 
     ordered = sorted(rows, key=key)
     return ((name, list(group)) for name, group in itertools.groupby(ordered, key))
+
+
+def _legend(rows: list[dict[str, object]]) -> Iterator[str]:
+    """Yields a name for each group: the agent, and what tells it from the others. That is the
+    learner, if there are several, and the label, if the agent has several in its environment."""
+    names = [name for name, _ in _groups(rows)]
+    learners = {learner for _, _, learner, _, _ in names}
+    for env, agent, learner, label, varied in names:
+        labels = {other[3] for other in names if other[:2] == (env, agent)}
+        kept = (agent, learner * (len(learners) > 1), label * (len(labels) > 1), varied)
+        yield " ".join(word for word in kept if word)
 
 
 def _table(rows: list[dict[str, object]]) -> Iterator[str]:

@@ -104,6 +104,27 @@ def test_the_table_has_returns_where_there_are_no_scores():
     assert row.endswith("| 1,000 | 2.0 | 0.50 | 0.75 | - | - |")
 
 
+def test_the_legend_names_what_tells_groups_apart():
+    columns = ("env", "agent", "learner", "label", "varied")
+
+    def legend(*groups):
+        return list(sweeps._legend([dict(zip(columns, group, strict=True)) for group in groups]))
+
+    belief = ("line", "belief", "svg0", "description", "")
+    exact = ("line", "exact_belief", "svg0", "", "")
+    assert legend(belief, exact) == ["belief", "exact_belief"]
+    # another label of the same agent in the same environment, and only there
+    action = ("line", "belief", "svg0", "expert_action", "")
+    elsewhere = ("plane", "belief", "svg0", "expert_action", "")
+    expected = ["belief description", "belief expert_action", "exact_belief", "belief"]
+    assert legend(belief, action, exact, elsewhere) == expected
+    # another learner, anywhere
+    ppo = ("plane", "belief", "ppo", "description", "")
+    assert legend(belief, exact, ppo) == ["belief svg0", "exact_belief svg0", "belief ppo"]
+    varied = [(*belief[:4], f"hidden={size}") for size in (32, 64)]
+    assert legend(*varied) == ["belief hidden=32", "belief hidden=64"]
+
+
 def test_curves_with_evaluations_at_other_steps_are_averaged_at_the_same_steps():
     few = np.array([0.0, 2.0, 4.0, 8.0]), np.array([0.0, 1.0, 2.0, 3.0])
     many = np.array([0.0, 1.0, 3.0, 5.0, 6.0]), np.array([0.0, 2.0, 6.0, 10.0, 12.0])
