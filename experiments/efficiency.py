@@ -3,11 +3,12 @@
     python -m experiments.efficiency experiments/results/svg0 experiments/results/ppo
 
 Both are directories with the results of sweeps. For each environment and agent in both, the table
-has the final hold-out score of the slow learner (mean over its seeds, with Student's 95 % interval)
-and the steps of the fast one to that mean: those of the first evaluation at which the mean over its
-seeds is at or above it, their share of the slow learner's steps, and the same for each seed alone,
-with its minutes. Returns replace scores in environments without an expert. Minutes are comparable
-only if the runs had the machine to themselves.
+has the final hold-out score of the slow learner (mean over its seeds, with Student's 95 % interval),
+its steps in all, and after how many of them its own mean first had that score; then the steps of
+the fast one to it: those of the first evaluation at which the mean over its seeds is at or above
+it, their share of all steps of the slow learner and of its first ones, and the same for each seed
+alone, with its minutes. Returns replace scores in environments without an expert. Minutes are
+comparable only if the runs had the machine to themselves.
 """
 
 from __future__ import annotations
@@ -78,10 +79,10 @@ def read(folder: Path) -> dict[tuple[str, str], list[Curve]]:
 def table(pairs: dict[tuple[str, str], tuple[list[Curve], list[Curve]]]) -> Iterator[str]:
     """Yields the lines of the table; `pairs`: curves of the fast and of the slow learner."""
     yield (
-        "| env | agent | the other's score | its steps | its minutes "
-        "| steps | share | seed by seed | minutes |"
+        "| env | agent | the other's score | its steps | its minutes | its first steps to it "
+        "| steps | share of all | share of the first | seed by seed | minutes |"
     )
-    yield "|" + "---|" * 9
+    yield "|" + "---|" * 11
     for (env, agent), (fast, slow) in pairs.items():
         last = [float(curve.results[-1]) for curve in slow]
         wanted = statistics.fmean(last)
@@ -89,9 +90,15 @@ def table(pairs: dict[tuple[str, str], tuple[list[Curve], list[Curve]]]) -> Iter
         minutes = statistics.fmean(curve.minutes[-1] for curve in slow)
         numbers = [(curve, curve.reaches(wanted)) for curve in fast]
         reached = [(c.steps[n], c.minutes[n]) for c, n in numbers if n is not None]
+        # The last evaluation has it, but for rounding.
+        its_first = steps_of_mean(slow, wanted) or steps
         cells = [env, agent, sweep.with_interval(last), _millions(steps), f"{minutes:.1f}"]
+        cells.append(_millions(its_first))
         first = steps_of_mean(fast, wanted)
-        cells += ["-", "-"] if first is None else [_millions(first), f"{first / steps:.2f}"]
+        if first is None:
+            cells += ["-"] * 3
+        else:
+            cells += [_millions(first), f"{first / steps:.2f}", f"{first / its_first:.2f}"]
         if len(reached) == len(fast):
             own, clock = zip(*reached, strict=True)
             cells += [f"{_millions(min(own))} to {_millions(max(own))}"]

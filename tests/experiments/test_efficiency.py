@@ -25,10 +25,14 @@ def results(folder, learner, curves, measure="score", agent="belief"):
 
 @pytest.mark.parametrize("measure", ["score", "return"])
 def test_steps_to_the_others_score_by_hand(tmp_path, capsys, measure):
-    """The slow learner ends at 0.6 and 0.7; the fast one's seeds have 0.65 at their second, first
+    """The slow learner ends at 0.6 and 0.7, and has 0.7 and 0.7 once before, after 0.9 and 0.1 (a
+    mean of 0.5); the fast one's seeds have 0.65 at their second, first
     and third evaluation, and losing it later changes nothing. Their means are 0.47, 0.55 and 0.73
     at the steps that all have. 12.706 * 0.05 = 0.64 is Student's interval of two."""
-    slow = {0: [(1e6, 1, 0.9), (4e6, 8, 0.6)], 1: [(1e6, 1, 0.1), (4e6, 10, 0.7)]}
+    slow = {
+        0: [(1e6, 1, 0.9), (2e6, 4, 0.7), (4e6, 8, 0.6)],
+        1: [(1e6, 1, 0.1), (2e6, 5, 0.7), (4e6, 10, 0.7)],
+    }
     fast = {
         0: [(2e5, 1.0, 0.6), (4e5, 2.0, 0.65), (6e5, 3.0, 0.5)],
         1: [(2e5, 1.5, 0.7), (3e5, 2.0, 0.9), (4e5, 3.0, 0.8), (6e5, 4.5, 0.8)],
@@ -38,8 +42,8 @@ def test_steps_to_the_others_score_by_hand(tmp_path, capsys, measure):
     results(tmp_path / "fast", "svg0", fast, measure)
     efficiency.main([str(tmp_path / "fast"), str(tmp_path / "slow")])
     row = capsys.readouterr().out.splitlines()[-1]
-    cells = ["bandit", "belief", "0.65 ± 0.64", "4.00 M", "9.0"]
-    cells += ["0.60 M", "0.15", "0.20 M to 0.60 M", "1.5 to 2.0"]
+    cells = ["bandit", "belief", "0.65 ± 0.64", "4.00 M", "9.0", "2.00 M"]
+    cells += ["0.60 M", "0.15", "0.30", "0.20 M to 0.60 M", "1.5 to 2.0"]
     assert row == "| " + " | ".join(cells) + " |"
 
 
@@ -47,7 +51,9 @@ def test_seeds_that_never_have_it_are_counted(tmp_path, capsys):
     results(tmp_path / "slow", "ppo", {0: [(4e6, 8, 0.6)]})
     results(tmp_path / "fast", "svg0", {0: [(2e5, 1, 0.59)], 1: [(2e5, 1, 0.6)]})
     efficiency.main([str(tmp_path / "fast"), str(tmp_path / "slow")])
-    assert capsys.readouterr().out.endswith("| 8.0 | - | - | 1 of 2 seeds have it | - |\n")
+    assert capsys.readouterr().out.endswith(
+        "| 8.0 | 4.00 M | - | - | - | 1 of 2 seeds have it | - |\n"
+    )
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path, capsys):
