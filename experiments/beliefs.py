@@ -21,6 +21,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments import evaluate, stop
 from experiments.evaluate import Trained
@@ -81,8 +82,9 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
         ylabel="mean over the newest agent's histories",
         yscale="log",
     )
+    training.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     training.yaxis.set_major_formatter("{x:g}")
-    training.yaxis.set_minor_formatter("{x:g}")
+    training.yaxis.set_minor_formatter(NullFormatter())
     for axes in (by_step, training):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

@@ -3,11 +3,11 @@
     python -m experiments.efficiency experiments/results/svg0 experiments/results/ppo
 
 Both are directories with the results of sweeps. For each environment and agent in both, the table
-has the final hold-out score of the slow learner (mean over its seeds, with Student's 95 % interval),
-its steps in all, and after how many of them its own mean first had that score; then the steps of
-the fast one to it: those of the first evaluation at which the mean over its seeds is at or above
-it, their share of all steps of the slow learner and of its first ones, and the same for each seed
-alone, with its minutes. Returns replace scores in environments without an expert. Minutes are
+has the final hold-out score of the slow learner (mean over its seeds, with Student's 95 %
+interval), its steps in all, and after how many of them its own mean first had that score; then the
+steps of the fast one to it: those of the first evaluation at which the mean over its seeds is at or
+above it, their share of all steps of the slow learner and of its first ones, and the same for each
+seed alone, with its minutes. Returns replace scores in environments without an expert. Minutes are
 comparable only if the runs had the machine to themselves.
 """
 
