@@ -25,10 +25,10 @@ def results(folder, learner, curves, measure="score", agent="belief"):
 
 @pytest.mark.parametrize("measure", ["score", "return"])
 def test_steps_to_the_others_score_by_hand(tmp_path, capsys, measure):
-    """The slow learner ends at 0.6 and 0.7, and has 0.7 and 0.7 once before, after 0.9 and 0.1 (a
-    mean of 0.5); the fast one's seeds have 0.65 at their second, first
-    and third evaluation, and losing it later changes nothing. Their means are 0.47, 0.55 and 0.73
-    at the steps that all have. 12.706 * 0.05 = 0.64 is Student's interval of two."""
+    """The slow learner ends at a mean of 0.65. Its means before are 0.5 and, at 2 M steps, 0.7. The
+    fast one's seeds have 0.65 at their second, first and third evaluation, and losing it later
+    changes nothing. Their means are 0.47, 0.55 and 0.73 at the steps that all have. 12.706 * 0.05 =
+    0.64 is Student's interval of two."""
     slow = {
         0: [(1e6, 1, 0.9), (2e6, 4, 0.7), (4e6, 8, 0.6)],
         1: [(1e6, 1, 0.1), (2e6, 5, 0.7), (4e6, 10, 0.7)],
