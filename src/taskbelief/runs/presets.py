@@ -90,7 +90,7 @@ PRESETS: Mapping[str, Mapping[tuple[str, str, str], Departures]] = {
         ("noisy_target", ANY, "ppo"): {"steps": 5_000_000, "learner.minibatches": 16},
         # Few evaluations of few tasks, because the physics takes half of the time.
         ("cheetah_velocity", ANY, ANY): {
-            "steps": 2_000_000,
+            "steps": 2_800_000,
             "evaluations": 10,
             "evaluation_tasks": 64,
         },
