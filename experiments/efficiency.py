@@ -32,19 +32,20 @@ class Curve(NamedTuple):
     minutes: np.ndarray  # [num]
     results: np.ndarray  # [num]: hold-out scores, or returns
 
-    def reaches(self, result: float) -> int | None:
-        """Returns the number of the first evaluation at or above `result`; None: there is none."""
-        good = np.flatnonzero(self.results >= result)
-        return int(good[0]) if good.size else None
+
+def reaches(results: np.ndarray, wanted: float) -> int | None:
+    """Returns the number of the first evaluation at or above `wanted`; None: there is none."""
+    good = np.flatnonzero(results >= wanted)
+    return int(good[0]) if good.size else None
 
 
-def steps_of_mean(curves: Sequence[Curve], result: float) -> int | None:
+def steps_of_mean(curves: Sequence[Curve], wanted: float) -> int | None:
     """Returns the steps of the first evaluation at which the mean over `curves` is at or above
-    `result`, of those evaluations that all seeds have; None: there is none."""
+    `wanted`, of those evaluations that all seeds have; None: there is none."""
     common = functools.reduce(np.intersect1d, [curve.steps for curve in curves])
     shared = [curve.results[np.isin(curve.steps, common)] for curve in curves]
-    good = np.flatnonzero(np.mean(shared, axis=0) >= result)
-    return int(common[good[0]]) if good.size else None
+    number = reaches(np.mean(shared, axis=0), wanted)
+    return None if number is None else int(common[number])
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -67,6 +68,9 @@ def read(folder: Path) -> dict[tuple[str, str], list[Curve]]:
     found: dict[tuple[str, str], list[Curve]] = {}
     if len({run["learner"] for run in runs}) > 1:
         stop.failed(f"{folder} has several learners; each needs a directory of its own")
+    names = {(run["env"], run["agent"], run["label"], run["varied"]) for run in runs}
+    if len({name[:2] for name in names}) < len(names):
+        stop.failed(f"{folder} has several labels or values of a flag for an agent")
     for run in runs:
         own = [row for row in rows if (row["run"], row["seed"]) == (run["run"], run["seed"])]
         measure = "score" if own[0].get("eval/holdout/score") else "return"
@@ -88,7 +92,7 @@ def table(pairs: dict[tuple[str, str], tuple[list[Curve], list[Curve]]]) -> Iter
         wanted = statistics.fmean(last)
         steps = statistics.fmean(curve.steps[-1] for curve in slow)
         minutes = statistics.fmean(curve.minutes[-1] for curve in slow)
-        numbers = [(curve, curve.reaches(wanted)) for curve in fast]
+        numbers = [(curve, reaches(curve.results, wanted)) for curve in fast]
         reached = [(c.steps[n], c.minutes[n]) for c, n in numbers if n is not None]
         # The last evaluation has it, but for rounding.
         its_first = steps_of_mean(slow, wanted) or steps

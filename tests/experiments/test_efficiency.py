@@ -12,7 +12,8 @@ def results(folder, learner, curves, measure="score", agent="belief"):
     folder.mkdir()
     runs, rows = [], []
     for seed, curve in curves.items():
-        runs.append({"env": "bandit", "agent": agent, "learner": learner, "run": "r", "seed": seed})
+        names = {"env": "bandit", "agent": agent, "learner": learner, "label": "", "varied": ""}
+        runs.append(names | {"run": "r", "seed": seed})
         for steps, minutes, score in curve:
             row = {"run": "r", "seed": seed, "env_steps": steps, "minutes": minutes}
             rows.append(row | {f"eval/holdout/{measure}": score})
@@ -61,11 +62,17 @@ def test_what_cannot_be_compared_is_refused(tmp_path, capsys):
     results(tmp_path / "fast", "svg0", {0: [(2e5, 1, 0.6)]})
     results(tmp_path / "both", "svg0", {0: [(2e5, 1, 0.6)]})
     with (tmp_path / "both" / "results.csv").open("a") as file:
-        file.write("bandit,belief,ppo,r,0\n")
+        file.write("bandit,belief,ppo,,,r,0\n")
+    for varied, added in (("label", "task_index,"), ("flag", ",gamma=0.9")):
+        results(tmp_path / varied, "svg0", {0: [(2e5, 1, 0.6)]})
+        with (tmp_path / varied / "results.csv").open("a") as file:
+            file.write(f"bandit,belief,svg0,{added},r,1\n")
     for folder, said in (
         ("slow", "in common"),
         ("none", "has no curves.csv"),
         ("both", "several learners"),
+        ("label", "several labels or values"),
+        ("flag", "several labels or values"),
     ):
         with pytest.raises(SystemExit) as end:
             efficiency.main([str(tmp_path / "fast"), str(tmp_path / folder)])
