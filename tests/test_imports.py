@@ -23,7 +23,7 @@ ALLOWED = {
     "explorer": WORDS | {"posterior", "rollout"},
     "labels": WORDS | {"networks", "posterior"},
     "problem": WORDS | {"networks", "posterior", "labels"},
-    "render": WORDS | {"envs", "posterior", "rollout"},
+    "render": WORDS | {"envs", "posterior"},
     "agents": WORDS | {"networks", "problem", "view"},
     "learners": WORDS | {"networks", "problem"},
     "evaluation": WORDS | MIDDLE,

@@ -6,11 +6,16 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 import taskbelief
 from experiments import references, watch
-from taskbelief import render, rollout
+from taskbelief import registry, render, rollout
+from taskbelief.envs import bandit, noisy_target, numpad, semicircle
+from taskbelief.posterior import Counts, Weights
+from taskbelief.render import _beliefs, _parts, cheetah_velocity
+from tests.test_problem import Steps
 
 NAMES = [name for name in taskbelief.environments() if name != "cheetah_velocity"]
 
@@ -27,19 +32,102 @@ def test_a_picture_of_every_environment_shows_what_happens(name):
     first, last = (render.still(*whole, step=step) for step in (0, len(rewards)))
     assert first.shape == last.shape and first.dtype == np.uint8 and first.shape[2] == 3
     assert np.mean(first != last) > 0.005
-    assert type(env) in render._SCENES
 
 
 def test_cheetah_has_a_scene_and_its_body_is_in_one_piece():
     env: Any = taskbelief.make("cheetah_velocity")
-    assert type(env) in render._SCENES
     _, state = jax.jit(env.reset)(jax.random.key(0), None)
     pose = jax.tree.map(np.asarray, state.body.pipeline_state)
-    ends, radii = render._outline(env.backend, pose)
+    ends, radii = cheetah_velocity.outline(env.backend, pose)
     assert ends.shape == (8, 2, 3) and radii.shape == (8,)
     near = np.linalg.norm(ends.reshape(-1, 1, 3) - ends.reshape(1, -1, 3), axis=-1)
     assert np.all((near < 0.15).sum(-1) >= 1) and near.max() < 2.0
     assert ends[..., 2].min() > -0.15  # on the ground, not under it
+
+
+def test_every_environment_has_a_scene():
+    assert set(registry.names("render")) == set(registry.names("envs"))
+
+
+class Drawn(Steps):
+    """An environment from elsewhere that draws itself: a red stripe, a tenth for each state."""
+
+    def draw(self, axes, task, states):
+        assert isinstance(states, np.ndarray) and isinstance(task.x, np.ndarray)
+        axes.set_ylim(0, 1)
+        axes.axhspan(0, len(states) / 10, color="#ff0000", linewidth=0)
+
+
+def test_an_environment_from_elsewhere_draws_itself():
+    """Without `draw` its name takes the place."""
+    task = Steps().sample_task(jax.random.key(0))
+
+    def height(env, steps):
+        pixels = render.picture(env, task, np.zeros(steps + 1), np.zeros(steps))
+        return int(np.sum(np.all(pixels == (255, 0, 0), axis=-1).any(axis=1)))
+
+    assert height(Drawn(), 2) > 50
+    assert height(Drawn(), 5) == pytest.approx(2 * height(Drawn(), 2), abs=2)
+    assert height(Steps(), 5) == 0
+
+
+def drawn(env, belief, labels, task):
+    """Axes of a posterior's picture by family."""
+    figure = Figure()
+    panel = _parts.Panel(figure, figure.add_gridspec(1, 1)[0, 0], "exact posterior")
+    task, belief = jax.tree.map(np.asarray, (task, belief))
+    _beliefs.draw_posterior(panel, env, task, belief, np.asarray(labels))
+    return figure.axes
+
+
+def test_a_posterior_over_one_number_is_a_density():
+    env = taskbelief.make("semicircle")
+    (axes,) = drawn(
+        env, Weights(np.log([0.2, 0.5, 0.3]), ()), [[0.5], [1.0], [1.5]], semicircle.Task(1.2)
+    )
+    heights = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert set(np.round(heights, 6)) == {0.0, 0.4, 0.6, 1.0}
+    assert axes.lines[0].get_xdata()[0] == pytest.approx(1.2)
+    # exp(-(0.2 log 0.2 + 0.5 log 0.5 + 0.3 log 0.3)) = 2.8
+    assert axes.get_title(loc="left") == "exact posterior, as good as 3 equal hypotheses"
+
+
+def test_a_posterior_over_several_numbers_is_drawn_by_mean_and_central_part():
+    """Ten hypotheses: 90 % of the mass lies from the first to the ninth of the first number, and
+    from the second to the last of the second one, whose order is reversed."""
+    env = taskbelief.make("noisy_target")
+    mass = np.array([0.06, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.2, 0.04])
+    labels = np.stack([np.arange(10.0), -np.arange(10.0)], axis=-1)
+    (axes,) = drawn(
+        env, Weights(np.log(mass), ()), labels, noisy_target.Task(np.array([3.0, -4.0]))
+    )
+    mean, truth = (line.get_ydata() for line in axes.lines)
+    np.testing.assert_allclose(mean, [mass @ labels[:, 0], mass @ labels[:, 1]])
+    np.testing.assert_allclose(truth, [3.0, -4.0])
+    ends = [(bar.get_y(), bar.get_y() + bar.get_height()) for bar in axes.patches]
+    np.testing.assert_allclose(ends, [(0.0, 8.0), (-8.0, 0.0)])
+
+
+def test_a_posterior_over_categories_is_drawn_place_by_place():
+    env = taskbelief.make("numpad")
+    labels = [[0, 1], [0, 3], [4, 3]]
+    task = numpad.Task(np.array([0, 3]))
+    first, second = drawn(env, Weights(np.log([0.5, 0.2, 0.3]), ()), labels, task)
+    bars = [[bar.get_height() for bar in axes.patches] for axes in (first, second)]
+    np.testing.assert_allclose(bars[0], [0.7, 0, 0, 0, 0.3, 0, 0, 0, 0])
+    np.testing.assert_allclose(bars[1], [0, 0.5, 0, 0.5, 0, 0, 0, 0, 0])
+    assert [axes.lines[0].get_xdata()[0] for axes in (first, second)] == [0, 3]
+
+
+def test_a_posterior_over_arms_is_drawn_by_its_beta_distributions():
+    """Beta(2, 1) has the mean 2 / 3 and the quantiles sqrt(share)."""
+    env = taskbelief.make("bandit", arms=2)
+    task = bandit.Task(np.array([0.4, 0.6]))
+    (axes,) = drawn(env, Counts(np.array([1.0, 0.0]), np.zeros(2)), np.zeros((1, 2)), task)
+    assert axes.lines[0].get_ydata()[0] == pytest.approx(2 / 3)
+    bar = axes.patches[0]
+    assert bar.get_y() == pytest.approx(np.sqrt(0.05))
+    assert bar.get_y() + bar.get_height() == pytest.approx(np.sqrt(0.95))
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png"])

@@ -297,6 +297,21 @@ class HasTrainingHelp(Env, Protocol):
         ...
 
 
+@runtime_checkable
+class HasScene(Env, Protocol):
+    """Capability: a picture of the state, for films."""
+
+    def draw(self, axes: Any, task: Task, states: State) -> None:
+        """Draws the last of `states`, and the path to it.
+
+        Args:
+          axes: of Matplotlib.
+          task: the hidden task, in NumPy.
+          states: [t + 1, ...] in NumPy, from the first of the meta-episode to the current one.
+        """
+        ...
+
+
 def goal(env: Env) -> Callable[[Array, Task], Array]:
     """Returns the function (obs, task) -> goal, in the family `spec.goal`; the goal is the task
     description where the environment defines no other."""
