@@ -11,6 +11,7 @@ from scipy import stats
 
 import taskbelief
 from taskbelief import evaluation, posterior, rollout, scoring, view
+from taskbelief.card import calibrated
 from taskbelief.types import Categories
 from tests import toys
 from tests.test_api import Known
@@ -337,7 +338,7 @@ def test_calibration_of_an_agent_of_ours():
     )
     calibrate = evaluation.calibration(toys.World(), agent, toys.learner(1, 1), toys.clock())
     params = toys.learner(1, 1).init(jax.random.key(0)).params
-    found = scoring.calibrated(calibrate(params, toys.World().task_set("train"), jax.random.key(0)))
+    found = calibrated(calibrate(params, toys.World().task_set("train"), jax.random.key(0)))
     np.testing.assert_array_equal(found.number, np.full(9, 4 * 6))
     np.testing.assert_allclose(found.found, [0.25] * 4 + [0.75] * 5)
     assert evaluation.calibration(toys.World(), toys.agent(), None, toys.clock()) is None

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from taskbelief import evaluation, exam, posterior, rollout, scoring, types
-from taskbelief.card import Card
+from taskbelief.card import Card, calibrated
 from taskbelief.evaluation import Evaluation, References
 from taskbelief.exam import Exam
 from taskbelief.runs import Failed, Refused, config, parts
@@ -127,7 +127,7 @@ class Trained:
         calibration = None
         if trainer.calibrate is not None and found.label_nll is not None:
             tally = jax.jit(trainer.calibrate)(self.params, chosen, jax.random.key(seed))
-            calibration = scoring.calibrated(tally)
+            calibration = calibrated(tally)
         called = f"{self.config.agent_name}, {self.config.learner_name}"
         return dataclasses.replace(found, policy=called, beside=beside, calibration=calibration)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from taskbelief.evaluation import Evaluation, References, interval, normalise
+from taskbelief.evaluation import Evaluation, References, Tally, interval, normalise
 from taskbelief.types import EnvSpec
 
 NEAR_OPTIMAL = "gittins"  # of the reference policies, the one that is nearly Bayes-optimal
@@ -42,6 +42,13 @@ class Calibration(NamedTuple):
         made = self.number > 0
         off = np.abs(self.said - self.found)[made]
         return float(np.average(off, weights=self.number[made]))
+
+
+def calibrated(tally: Tally) -> Calibration:
+    """Returns what was said and found on average."""
+    said, found, count = (np.asarray(each, np.float64) for each in tally)
+    made = np.maximum(count, 1)
+    return Calibration(said / made, found / made, count)
 
 
 class Score(NamedTuple):
