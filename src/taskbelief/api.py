@@ -92,17 +92,17 @@ class Trained:
         return carry, action
 
     def evaluate(self) -> dict[str, float]:
-        """Scores on the training and the hold-out tasks, named as in a run's metrics.csv; returns
-        where the environment has no expert."""
+        """Returns scores on the training and the hold-out tasks, named as in a run's metrics.csv;
+        returns in place of scores where the environment has no expert."""
         return exam.scores(self.trainer, *self._examined())
 
     def card(self, tasks: str | Task = "holdout", num: int | None = None, seed: int = 0) -> Card:
-        """What `taskbelief.score` says of the agent; with the defaults it is the evaluation's.
+        """Returns the agent's card, as `taskbelief.score` does; by default it is the evaluation's.
 
         Args: as of `taskbelief.score`.
 
         Raises:
-          ValueError: no such tasks, or tasks on which the agent means nothing.
+          ValueError: there are no such tasks, or the agent is not defined on them.
         """
         trainer = self.trainer
         name, chosen = scoring.task_list(self.env, tasks, num or self.config.evaluation_tasks, seed)
@@ -134,7 +134,7 @@ class Trained:
     def _examined(
         self,
     ) -> tuple[Exam, dict[str, References | None], tuple[Evaluation, Array | None]]:
-        """The run's evaluation: on what, measured against what, and what was found."""
+        """Returns the run's evaluation, the references of its scores, and what it found."""
         chosen = self.config
         asked = exam.make(self.trainer, chosen.evaluation_tasks, chosen.belief_tasks)
         found = jax.device_get(jax.jit(asked.evaluate)(self.params))
@@ -374,7 +374,7 @@ def load(path: str | os.PathLike, seed: int | None = None) -> Trained:
 
 
 def _scored_by(folder: Path) -> dict[str, dict[str, float]] | None:
-    """The references that a run keeps."""
+    """Returns the references that a run keeps."""
     path = folder / _REFERENCES
     if not path.exists():
         return None

@@ -18,7 +18,7 @@ NEAR_OPTIMAL = "gittins"  # of the reference policies, the one that is nearly Ba
 
 
 class Reference(NamedTuple):
-    """What a reference policy earned on the tasks of the card."""
+    """Results of a reference policy on the tasks of the card."""
 
     returns: np.ndarray  # [K]
     rewards: np.ndarray  # [T, K]
@@ -82,7 +82,7 @@ class Card:
     kl: np.ndarray | None = None  # [T, K'] nats: KL(exact posterior || belief), K' <= K
     calibration: Calibration | None = None
 
-    # ---- what it earns
+    # ---- scores
 
     @property
     def normalised(self) -> bool:
@@ -91,7 +91,7 @@ class Card:
 
     @property
     def mean_return(self) -> float:
-        """Over the tasks."""
+        """Mean over the tasks."""
         return float(np.mean(np.asarray(self.returns, np.float64)))
 
     @property
@@ -126,24 +126,24 @@ class Card:
 
     @property
     def part(self) -> str:
-        """What `part_returns` and `part_scores` are of: "episode" or "quarter"."""
+        """The unit of `part_returns` and `part_scores`: "episode" or "quarter"."""
         return "episode" if self.episodes > 1 and self.rewards is not None else "quarter"
 
     @property
     def part_returns(self) -> np.ndarray:
-        """[P, K]: return in each episode of a task, or in each quarter where it has but one."""
+        """Return in each episode of a task, or in each quarter if it has only one, [P, K]."""
         if self.part == "quarter" or self.rewards is None:
             return np.asarray(self.quarters)
         return _parts(self.rewards, self.episodes)
 
     def parts_of(self, reference: str) -> np.ndarray:
-        """[P, K]: `part_returns` of a reference policy, by its name in `beside`."""
+        """Returns `part_returns` of a reference policy, by its name in `beside`, [P, K]."""
         return _parts(self.beside[reference].rewards, len(self.part_returns))
 
     @property
     def part_scores(self) -> list[Score]:
-        """Of each part, normalised by what random policy and expert earn in the same part; returns
-        where not `normalised`, or where the expert earns nothing more in that part."""
+        """Score of each part, normalised by the returns of random policy and expert in that part.
+        It is the return if `normalised` is false, or if the expert earns no more there."""
         parts = np.asarray(self.part_returns, np.float64)
         ends: list[References | None] = [None] * len(parts)
         if self.normalised and {"random", "expert"} <= set(self.beside):
@@ -156,12 +156,12 @@ class Card:
 
     @property
     def regret(self) -> np.ndarray | None:
-        """[T]: what the expert has earned up to and with each step, minus what the policy has, in
-        units of reward, mean over tasks; None: there is no expert, or rewards were not kept."""
+        """Sum of the expert's rewards up to each step minus that of the policy, mean over tasks,
+        [T]; None: there is no expert, or rewards were not kept."""
         return None if self.rewards is None else self._regret(self.rewards)
 
     def regret_of(self, reference: str) -> np.ndarray | None:
-        """[T]: likewise of a reference policy, by its name in `beside`."""
+        """Returns the regret of a reference policy, by its name in `beside`, [T]."""
         return self._regret(self.beside[reference].rewards)
 
     def _regret(self, rewards: np.ndarray) -> np.ndarray | None:
@@ -173,10 +173,10 @@ class Card:
     def _score(self, value: float) -> float:
         return value if self.references is None else normalise(value, self.references)
 
-    # ---- how it is said
+    # ---- as metrics and as text
 
     def metrics(self) -> dict[str, float]:
-        """By name, as in a run's metrics.csv; there are no scores where not `normalised`."""
+        """Returns numbers named as in a run's metrics.csv, without scores if not `normalised`."""
         named = {"return": self.mean_return}
         if self.sampled is not None:
             named["return_sampled"] = float(np.mean(np.asarray(self.sampled, np.float64)))
@@ -274,18 +274,18 @@ class Card:
 
 
 def of(evaluation: Evaluation, **more) -> Card:
-    """The card of what was played; `more`: the other fields."""
+    """Returns the card of an evaluation; `more`: the other fields."""
     played = {name: leaf for name, leaf in evaluation._asdict().items() if leaf is not None}
     return Card(**{name: np.asarray(leaf) for name, leaf in played.items()}, **more)
 
 
 def equal_episodes(spec: EnvSpec) -> int:
-    """Episodes of a meta-episode, where they all last equally long; 1 elsewhere."""
+    """Returns the number of episodes of a meta-episode if all have the same length, otherwise 1."""
     return 1 if spec.terminates else spec.episodes_per_task
 
 
 def about(policy: str) -> str:
-    """The name of a policy, with what it stands for where it is a reference."""
+    """Returns the name of a policy, with an explanation if it is a reference."""
     stands_for = {
         "random": "random actions",
         "expert": "expert (knows the task)",
@@ -296,7 +296,7 @@ def about(policy: str) -> str:
 
 
 def _parts(values: np.ndarray, num: int) -> np.ndarray:
-    """[num, K]: sums of [T, K] over `num` parts of time, as equal as they can be."""
+    """Returns sums of `values` [T, K] over `num` parts of time of nearly equal length, [num, K]."""
     return np.stack([part.sum(axis=0) for part in np.array_split(np.asarray(values), num)])
 
 
@@ -308,7 +308,7 @@ def _score(returns: np.ndarray, references: References | None) -> Score:
 
 
 def _rows(rows: Mapping[str, list[str]]) -> list[str]:
-    """Cells under each other, at most eight a line."""
+    """Returns lines with the cells below each other, at most eight in a line."""
     name_width = max(map(len, rows))
     width = max(len(cell) for cells in rows.values() for cell in cells)
     num = len(next(iter(rows.values())))

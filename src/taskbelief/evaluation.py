@@ -41,12 +41,12 @@ def make(
     batch: int = 256,
     mesh: Mesh | None = None,
 ) -> Callable[[Params, Task, Key], Evaluation]:
-    """(params, K tasks, key) -> Evaluation, to be jitted.
+    """Returns the function (params, K tasks, key) -> Evaluation, to be jitted.
 
     `env` is played as it is: pass `env.at_test()`. The tasks are played at most `batch` side
     by side, divided among the devices of `mesh` where they can be. The agent takes the mode of its
-    policy, but for `Evaluation.sampled`: a deterministic policy without memory cannot leave a tie,
-    and the difference tells it.
+    policy, except for `Evaluation.sampled`: a deterministic policy without memory cannot leave a
+    tie, and the difference shows it.
     """
 
     def play(params: Params, tasks: Task, key: Key) -> Evaluation:
@@ -101,9 +101,9 @@ def make(
 
 
 def chunked(num: int, batch: int) -> np.ndarray:
-    """Which of `num` tasks are played side by side, at most `batch`: [chunks, width].
+    """Returns the indices of `num` tasks in chunks of at most `batch`, [chunks, width].
 
-    The last chunk is filled up with the first tasks, whose results are to be dropped.
+    The last chunk is filled up with the first tasks, whose results have to be dropped.
     """
     chunks = -(-num // batch)
     width = -(-num // chunks)
@@ -111,8 +111,8 @@ def chunked(num: int, batch: int) -> np.ndarray:
 
 
 class Tally(NamedTuple):
-    """Sums over statements of probability, [N] each: what was said, how often it came true, and
-    how many there were. Their quotients are a `card.Calibration`."""
+    """Sums over probabilities that beliefs have stated, [N] each: of the probabilities, of how
+    often they came true, and their number. The quotients are a `card.Calibration`."""
 
     said: Array
     found: Array
@@ -123,7 +123,7 @@ _BINS = 10
 
 
 def tally_classes(probs: Array, h: Array) -> Tally:
-    """Of categories: probs [..., classes] of the true classes h [...], in ten bins."""
+    """Tallies beliefs `probs` [..., classes] about true classes `h` [...], in ten bins."""
     hits = jax.nn.one_hot(h, probs.shape[-1]).reshape(-1)
     probs = probs.reshape(-1)
     bins = jnp.clip((probs * _BINS).astype(jnp.int32), 0, _BINS - 1)
@@ -132,8 +132,8 @@ def tally_classes(probs: Array, h: Array) -> Tally:
 
 
 def tally_numbers(cumulative: Array) -> Tally:
-    """Of numbers: cumulative [...], the mass that the belief holds below the true number. How
-    often it lies within the central intervals of masses 0.1 to 0.9."""
+    """Tallies beliefs about numbers: how often the true number lies within the central intervals of
+    masses 0.1 to 0.9. `cumulative` [...]: the belief's mass below the true number."""
     masses = jnp.arange(1, _BINS) / _BINS
     cumulative = cumulative.reshape(-1, 1)
     within = jnp.sum(jnp.abs(2.0 * cumulative - 1.0) <= masses, axis=0, dtype=jnp.float32)
@@ -144,8 +144,8 @@ def tally_numbers(cumulative: Array) -> Tally:
 def calibration(
     env: Env, agent: Agent, learner: Learner, teach: Teacher
 ) -> Callable[[Params, Task, Key], Tally] | None:
-    """(params, K tasks, key) -> how often the agent's beliefs are right, along a meta-episode on
-    each task with deterministic actions; None: it has none. To be jitted."""
+    """Returns the function (params, K tasks, key) -> Tally of the agent's beliefs, along a
+    meta-episode on each task with deterministic actions, to be jitted; None: it has no beliefs."""
     mean, cdf = agent.belief_mean, agent.belief_cdf
     if mean is None:
         return None
@@ -170,30 +170,31 @@ def calibration(
 
 
 def quarters(values: Array) -> list[Array]:
-    """`values` [T, ...] in four parts along time, as equal as they can be."""
+    """Returns `values` [T, ...] in four parts along time, of nearly equal length."""
     return jnp.array_split(values, 4)
 
 
 def part(evaluation: Evaluation, start: int, stop: int) -> Evaluation:
-    """Of the tasks `start` to `stop`."""
+    """Returns the evaluation of the tasks `start` to `stop` alone."""
     return jax.tree.map(lambda leaf: leaf[..., start:stop], evaluation)
 
 
 def references(means: Mapping[str, float]) -> References | None:
-    """What to measure a policy against, from mean returns by name; None where there is no expert,
-    or one that earns no more than chance: returns then stand for scores."""
+    """Returns the references of scores, from mean returns by name; None: there is no expert, or it
+    earns no more than random actions, so that returns take the place of scores."""
     if "expert" not in means or means["expert"] <= means["random"]:
         return None
     return References(means["random"], means["expert"], means.get("explorer"))
 
 
 def normalise(value: float, references: References) -> float:
-    """A mean return as a score: 0 is the random policy's, 1 the expert's."""
+    """Returns a mean return as a score: 0 is the random policy's, 1 the expert's."""
     return (value - references.random) / (references.expert - references.random)
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean of `values` [K]; the same every time."""
+    """Returns the 95 % percentile bootstrap interval of the mean of `values` [K]; it is the same at
+    each call."""
     if len(values) < 2 or np.ptp(values) == 0:
         return float(np.mean(values)), float(np.mean(values))
     # not scipy.stats.bootstrap, whose import takes nearly as long as JAX's

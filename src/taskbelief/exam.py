@@ -1,4 +1,4 @@
-"""What a trained agent is asked at each evaluation, and the scores that come of it."""
+"""The evaluation of a run: on which tasks, what is measured there, and the scores."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Exam(NamedTuple):
     evaluate: Callable[[Params], tuple[Evaluation, Array | None]]
 
     def of(self, split: str) -> Task:
-        """The tasks of the set "train" or "holdout"."""
+        """Returns the tasks of the set "train" or "holdout"."""
         at = self.train_tasks
         cut = slice(0, at) if split == "train" else slice(at, None)
         return jax.tree.map(lambda leaf: leaf[cut], self.tasks)
 
 
 def make(trainer: Trainer, num_tasks: int, belief_tasks: int) -> Exam:
-    """At most `num_tasks` tasks of each set; on at most `belief_tasks` of the hold-out set, 0 for
-    none, the belief is compared with the exact posterior."""
+    """Returns the evaluation on at most `num_tasks` tasks of each set. On at most `belief_tasks` of
+    the hold-out set (0: none) the belief is compared with the exact posterior."""
     env = trainer.problem.env
     sets = [_first(env.task_set(split), num_tasks) for split in SPLITS]
     tasks = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *sets)
@@ -41,7 +41,7 @@ def make(trainer: Trainer, num_tasks: int, belief_tasks: int) -> Exam:
     compared = _first(sets[1], belief_tasks)
 
     def evaluate(params: Params) -> tuple[Evaluation, Array | None]:
-        """Always with the same randomness, so that differences count."""
+        """Evaluates with the same key each time, so that differences come from the parameters."""
         play_key, compare_key = jax.random.split(jax.random.key(0))
         divergence = None if compare is None else compare(params, params, compared, compare_key)
         return trainer.evaluate(params, tasks, play_key), divergence
@@ -55,7 +55,7 @@ def cards(
     references: Mapping[str, References | None],
     evaluated: tuple[Evaluation, Array | None],
 ) -> dict[str, Card]:
-    """By task set, without those on which the agent means nothing."""
+    """Returns a card for each task set, except for sets where the agent is not defined."""
     played, divergence = evaluated
     found = {}
     ends = (0, exam.train_tasks, len(played.returns))
@@ -78,7 +78,7 @@ def of(
     references: References | None,
     kl: Array | None,
 ) -> Card:
-    """What an evaluation found on one set of tasks."""
+    """Returns the card of one set of tasks."""
     env = types.at_test(trainer.problem.env)
     return card.of(
         played,
@@ -97,7 +97,7 @@ def scores(
     references: Mapping[str, References | None],
     evaluated: tuple[Evaluation, Array | None],
 ) -> dict[str, float]:
-    """Of both task sets, named as in metrics.csv."""
+    """Returns the numbers of both task sets, named as in metrics.csv."""
     found = cards(trainer, exam, references, evaluated)
     row = {
         f"eval/{split}/{name}": value

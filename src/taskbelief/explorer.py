@@ -39,7 +39,7 @@ def names(env: Env) -> tuple[str, ...]:
 
 
 def make(env: Env, name: str) -> Scripted:
-    """The reference policy of that name, one of `names(env)`."""
+    """Returns the reference policy of that name, one of `names(env)`."""
     makers = {
         "random": lambda env: rollout.uniform_random(env.spec),
         "expert": rollout.expert,

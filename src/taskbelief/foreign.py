@@ -277,7 +277,7 @@ def _with_system(env: Any, system: Any) -> Any:
 
 
 class _Source(NamedTuple):
-    """The environment itself; its functions take and return what `_Foreign`'s do."""
+    """The functions of an environment, with the arguments and results of `_Foreign`'s."""
 
     sample: Sample
     describe: Describe
@@ -292,7 +292,7 @@ class _Source(NamedTuple):
 
 @dataclass(frozen=True)
 class _Foreign:
-    """The settings. Each environment is a class of its own, which holds its functions."""
+    """The settings of an environment. Each one is a class of its own, which holds its functions."""
 
     source: ClassVar[_Source]
 
@@ -390,7 +390,8 @@ def _environment(
     expert: Expert | None,
     **settings: Any,
 ) -> Env:
-    """The instance of a new class with `settings` as defaults, in the module of `sample_params`.
+    """Returns the instance of a new class in the module of `sample_params`, with `settings` as
+    defaults.
 
     `reset` and `step` are as the other library has them: observations of any shape, rewards and
     ends that may be Python's, states of changing types.

@@ -25,7 +25,7 @@ def size(spec: EnvSpec) -> int:
 
 
 def observe(spec: EnvSpec, inputs: AgentInput) -> Array:
-    """The vector, [..., size], for inputs with any leading axes."""
+    """Returns the vector, [..., size], of inputs with any leading axes."""
     action = spec.action.embed(inputs.prev_action)
     # before the first action of a task there is none, and that is not action 0
     action = jnp.where(inputs.task_start[..., None], 0.0, action)
@@ -33,6 +33,6 @@ def observe(spec: EnvSpec, inputs: AgentInput) -> Array:
 
 
 def join(obs: Array, action: Array, reward: Array, episode_start: Array) -> Array:
-    """The vector, [..., size], from its parts; `action` [..., num]."""
+    """Joins the parts of the vector, [..., size]; `action` [..., num]."""
     last = jnp.stack([reward, episode_start.astype(jnp.float32)], axis=-1)
     return jnp.concatenate([obs, action, last], axis=-1)

@@ -66,8 +66,8 @@ class View:
         return spec.episodes_per_task > 1 or spec.terminates
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """The least and the greatest of each entry of an observation, [size] float32; infinite
-        where the environment gives none. Wide enough for rounding."""
+        """Returns the least and the greatest value of each entry of an observation, [size] float32
+        each, with room for rounding; infinite where the environment gives none."""
         spec = self.env.spec
         own = np.asarray(spec.obs_range or [(-np.inf, np.inf)] * spec.obs_dim, np.float32)
         own = own + np.float32([-1e-6, 1e-6]) * np.where(np.isfinite(own), np.abs(own), 0)
@@ -97,7 +97,7 @@ class View:
     def step(
         self, key: Key, play: Play, action: Array, task: Task, limit: Array | int | None = None
     ) -> tuple[Play, Step]:
-        """One step. `limit` cuts the meta-episode short, in steps; it cannot prolong it.
+        """Takes one step. `limit` shortens the meta-episode, in steps; it cannot prolong it.
 
         Raises:
           ValueError: while tracing, the action is of the wrong shape or type. One that is

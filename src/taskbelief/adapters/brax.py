@@ -183,7 +183,7 @@ def make(
     task: Task | None = None,
     **settings: Any,
 ) -> TaskEnv:
-    """An environment, by name or as it is, for Brax.
+    """Returns an environment for Brax.
 
     Args:
       env: a name, with `settings`, or an environment.

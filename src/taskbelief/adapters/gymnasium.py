@@ -438,7 +438,7 @@ def make(
     render_mode: str | None = None,
     **settings: Any,
 ) -> TaskEnv:
-    """An environment, by name or as it is, for Gymnasium.
+    """Returns an environment for Gymnasium.
 
     Args:
       env: a name, with `settings`, or an environment.
@@ -465,7 +465,7 @@ def make_vec(
     render_mode: str | None = None,
     **settings: Any,
 ) -> TaskVectorEnv:
-    """`num_envs` copies of an environment, by name or as it is, each with tasks of its own.
+    """Returns `num_envs` copies of an environment, each with tasks of its own.
 
     Args as for `make`, and:
       task: batched, [num_envs, ...].
@@ -483,8 +483,8 @@ def make_vec(
 
 
 def by_id(env: str, **settings: Any) -> TaskEnv:
-    """What `gymnasium.make` calls. Its time limit is that of the default settings: longer
-    meta-episodes need `max_episode_steps` as well."""
+    """Returns the environment for `gymnasium.make`, whose time limit is that of the default
+    settings: longer meta-episodes need `max_episode_steps` as well."""
     made = make(env, **settings)
     limit = _gymnasium_ids.STEPS[env]
     if made.env.spec.task_steps > limit:

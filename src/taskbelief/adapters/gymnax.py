@@ -89,7 +89,7 @@ class TaskEnvironment(gymnax_environment.Environment):
     def step(
         self, key: Key, state: EnvState, action: Any, params: EnvParams | None = None
     ) -> tuple[Any, ...]:
-        """One step; where it ends the meta-episode, observation and state are of the next one.
+        """Takes one step; the last of a meta-episode returns the first state of the next one.
 
         Returns:
           (obs, state, reward, terminated, truncated, info), or with `five_values`
@@ -119,8 +119,8 @@ class TaskEnvironment(gymnax_environment.Environment):
     def step_env(
         self, key: Key, state: EnvState, action: Any, params: EnvParams
     ) -> tuple[Array, EnvState, Array, Array, dict[str, Any]]:
-        """(obs, state, reward, terminated, info): a step that does not reset. Never terminated:
-        what ends an episode of a task does not end the task."""
+        """Takes a step without a reset; returns (obs, state, reward, terminated, info). It is never
+        terminated, because the end of an episode does not end the task."""
         play, seen = self.view.step(
             key, state.play, action, state.task, params.max_steps_in_episode
         )
@@ -204,7 +204,7 @@ def make(
     five_values: bool = False,
     **settings: Any,
 ) -> tuple[TaskEnvironment, EnvParams]:
-    """An environment, by name or as it is, and its default params.
+    """Returns (environment, its default params) for gymnax.
 
     Args:
       env: a name, with `settings`, or an environment.

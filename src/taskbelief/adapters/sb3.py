@@ -84,7 +84,7 @@ def make_vec(
     render_mode: str | None = None,
     **settings: Any,
 ) -> TaskVecEnv:
-    """`num_envs` copies of an environment, by name or as it is; see `gymnasium.make_vec`.
+    """Returns `num_envs` copies of an environment; see `gymnasium.make_vec`.
 
     Raises:
       ValueError: an unknown name, setting or value.
