@@ -6,15 +6,17 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
 import taskbelief
 from experiments import references, watch
 from taskbelief import registry, render, rollout
-from taskbelief.envs import bandit, noisy_target, numpad, semicircle
+from taskbelief.envs import bandit, noisy_target, numpad, semicircle, sparse_navigation
 from taskbelief.posterior import Counts, Weights
 from taskbelief.render import _beliefs, _parts, cheetah_velocity
+from taskbelief.types import Categories
 from tests.test_problem import Steps
 
 NAMES = [name for name in taskbelief.environments() if name != "cheetah_velocity"]
@@ -71,13 +73,20 @@ def test_an_environment_from_elsewhere_draws_itself():
     assert height(Steps(), 5) == 0
 
 
-def drawn(env, belief, labels, task):
-    """Axes of a posterior's picture by family."""
+def drawn(env, belief, labels, task, draw=_beliefs.draw_posterior):
+    """Axes of a posterior's picture; by family if nothing else is said."""
     figure = Figure()
     panel = _parts.Panel(figure, figure.add_gridspec(1, 1)[0, 0], "exact posterior")
     task, belief = jax.tree.map(np.asarray, (task, belief))
-    _beliefs.draw_posterior(panel, env, task, belief, np.asarray(labels))
+    draw(panel, env, task, belief, np.asarray(labels))
     return figure.axes
+
+
+def scene(env, task, states, rewards, actions=None):
+    """Axes of an environment's picture."""
+    axes = Figure().add_subplot()
+    render.scene_of(env).draw(axes, env, task, render.History(states, actions, np.array(rewards)))
+    return axes
 
 
 def test_a_posterior_over_one_number_is_a_density():
@@ -128,6 +137,88 @@ def test_a_posterior_over_arms_is_drawn_by_its_beta_distributions():
     bar = axes.patches[0]
     assert bar.get_y() == pytest.approx(np.sqrt(0.05))
     assert bar.get_y() + bar.get_height() == pytest.approx(np.sqrt(0.95))
+
+
+def test_pulls_are_drawn_by_arm():
+    """Arm 2 won one of two pulls, arm 0 its only one; the last pull lost."""
+    env = taskbelief.make("bandit", arms=3)
+    task = bandit.Task(np.array([0.4, 0.6, 0.7]))
+    axes = scene(env, task, np.zeros(4), [1, 1, 0], np.array([2, 0, 2]))
+    heights = [bar.get_height() for bar in axes.patches]
+    np.testing.assert_allclose(heights, [0.4, 0.6, 0.7, 1.0, 0.0, 0.5])
+    assert [(text.get_position()[0], text.get_text()) for text in axes.texts] == [
+        (0, "1"),
+        (2, "2"),
+    ]
+    assert axes.lines[0].get_xdata()[0] == 2 and axes.lines[0].get_color() == _parts.INK
+
+
+def test_a_path_has_gaps_where_the_state_was_reset():
+    """Of three moves the second is a jump back to the origin. The target is lit after a reward."""
+    env = taskbelief.make("semicircle")
+    states = semicircle.State(
+        np.array([[0.0, 0.9], [0.0, 1.0], [0.0, 0.0], [0.1, 0.0]]), np.array([0, 0, 0, np.pi / 2])
+    )
+    for rewards, colour in (([0, 1, 0], "none"), ([0, 0, 1], _parts.LIT)):
+        axes = scene(env, semicircle.Task(np.pi / 2), states, rewards)
+        pieces = axes.collections[0].get_segments()
+        np.testing.assert_allclose(pieces, [[[0, 0.9], [0, 1]], [[0, 0], [0.1, 0]]])
+        (target,) = axes.patches
+        np.testing.assert_allclose((*target.center, target.radius), (0, 1, 0.2), atol=1e-9)
+        assert to_rgba(target.get_facecolor()) == to_rgba(colour)
+        heading = axes.lines[-1]
+        np.testing.assert_allclose(heading.get_xydata(), [[0.1, 0], [0.1, 0.14]], atol=1e-9)
+
+
+def test_places_of_rewards_are_marked():
+    """A reward belongs to the place that the step led to."""
+    env = taskbelief.make("noisy_target")
+    places = np.array([[0.0, 0.0], [0.1, 0.0], [0.2, 0.1], [0.3, 0.2]])
+    states = noisy_target.State(places, np.zeros_like(places))
+    axes = scene(env, noisy_target.Task(np.array([0.0, 1.0])), states, [1, 0, 1])
+    np.testing.assert_allclose(axes.lines[-1].get_xydata(), [[0.1, 0.0], [0.3, 0.2]])
+
+
+@pytest.mark.parametrize("name", ["semicircle", "noisy_target", "sparse_navigation"])
+def test_the_ridge_is_as_high_as_a_place_is_probable(name):
+    angles = np.array([0.5, 1.0, 2.0])
+    places = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    task = {
+        "semicircle": semicircle.Task(np.array(1.2)),
+        "noisy_target": noisy_target.Task(np.array([np.cos(1.2), np.sin(1.2)])),
+        "sparse_navigation": sparse_navigation.Task(np.array([np.cos(1.2), np.sin(1.2)])),
+    }[name]
+    env = taskbelief.make(name)
+    labels = angles[:, None] if name == "semicircle" else places
+    mass = np.array([0.25, 0.5, 0.25])
+    draw = render.scene_of(env).draw_posterior
+    (axes,) = drawn(env, Weights(np.log(mass), ()), labels, task, draw)
+    outline = axes.patches[0].get_xy()[:3]
+    np.testing.assert_allclose(outline, places * [[1.25], [1.5], [1.25]])
+    ray, mean = axes.lines[1].get_xydata(), axes.lines[2].get_xydata()[0]
+    np.testing.assert_allclose(np.arctan2(ray[:, 1], ray[:, 0]), 1.2, rtol=1e-6)
+    np.testing.assert_allclose(mean, mass @ places)
+
+
+def test_beliefs_about_pads_are_floors():
+    """One floor for each press, with the true pad framed; labels of other classes are bars."""
+    env = taskbelief.make("numpad", length=2, train_tasks=20)
+    draw = render.scene_of(env).draw_posterior
+    belief, task = Weights(np.log([0.75, 0.25]), ()), numpad.Task(np.array([0, 1]))
+    first, second = drawn(env, belief, [[0, 1], [4, 1]], task, draw)
+    expected = np.zeros((2, 3, 3))
+    expected[0, 0, 0], expected[0, 1, 1], expected[1, 0, 1] = 0.75, 0.25, 1.0
+    for axes, floor, left in ((first, expected[0], -1.5), (second, expected[1], -0.5)):
+        np.testing.assert_allclose(axes.images[0].get_array(), floor)
+        frame = axes.lines[0].get_xydata()
+        assert frame.min(axis=0).tolist() == [left, -1.5]
+        assert frame.max(axis=0).tolist() == [left + 1, -0.5]
+    spec = Categories(1, 4)
+    views = render.Views("task_index", spec, render.LabelBelief(np.full((1, 4), 0.25)))
+    figure = Figure()
+    panel = _parts.Panel(figure, figure.add_gridspec(1, 1)[0, 0], "learned belief")
+    render.scene_of(env).draw_classes(panel, env, views.learned.mean, views)
+    assert [bar.get_height() for bar in figure.axes[0].patches] == [0.25] * 4
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png"])
