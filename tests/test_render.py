@@ -98,7 +98,7 @@ def test_a_posterior_over_one_number_is_a_density():
     assert set(np.round(heights, 6)) == {0.0, 0.4, 0.6, 1.0}
     assert axes.lines[0].get_xdata()[0] == pytest.approx(1.2)
     # exp(-(0.2 log 0.2 + 0.5 log 0.5 + 0.3 log 0.3)) = 2.8
-    assert axes.get_title(loc="left") == "exact posterior, as good as 3 equal hypotheses"
+    assert axes.get_title(loc="left") == "exact posterior, as good as 3 equal hypotheses of 3"
 
 
 def test_a_posterior_over_several_numbers_is_drawn_by_mean_and_central_part():

@@ -57,7 +57,7 @@ def draw_posterior(
 ) -> None:
     """Draws the probability of each pad, for each place of the sequence."""
     probs = _beliefs.marginals(labels, np.exp(belief.log_probs), env.size**2)
-    equal = as_good_as(belief.log_probs, f"sequences of {len(labels)}")
+    equal = as_good_as(belief.log_probs, "sequences")
     _draw_floors(panel._replace(title=panel.title + equal), env, probs, task.sequence)
 
 
