@@ -201,9 +201,11 @@ def build(
         name,
         [(field, type(value), value) for field, value in settings.items()],
         bases=(Foreign if expert is None else WithExpert,),
-        namespace={"source": source, "__module__": getattr(sample_params, "__module__", __name__)},
+        namespace={"source": source},
         frozen=True,
     )
+    # not in the namespace: from Python 3.12 on, make_dataclass sets its caller's module
+    made.__module__ = getattr(sample_params, "__module__", __name__)
     return made()
 
 
