@@ -110,7 +110,7 @@ def embedder(env):
     return trainer.expert(made, learner.init(jax.random.key(0)).params)
 
 
-@pytest.mark.parametrize("names", combinations(), ids="-".join)
+@pytest.mark.parametrize("names", list(combinations()), ids="-".join)
 def test_two_iterations_or_a_refusal(names, request):
     refused = refusal(*names)
     if refused is not None:
@@ -166,9 +166,11 @@ def blind(names):
 
 @pytest.mark.parametrize(
     "names",
-    blind(
-        itertools.product(
-            registry.names("envs"), registry.names("agents"), registry.names("learners")
+    list(
+        blind(
+            itertools.product(
+                registry.names("envs"), registry.names("agents"), registry.names("learners")
+            )
         )
     ),
     ids="-".join,
