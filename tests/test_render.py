@@ -90,11 +90,13 @@ def scene(env, task, states, rewards, actions=None):
 
 
 def test_a_posterior_over_one_number_is_a_density():
+    """The hypotheses may have any order."""
     env = taskbelief.make("semicircle")
-    (axes,) = drawn(
-        env, Weights(np.log([0.2, 0.5, 0.3]), ()), [[0.5], [1.0], [1.5]], semicircle.Task(1.2)
-    )
-    heights = axes.collections[0].get_paths()[0].vertices[:, 1]
+    belief = Weights(np.log([0.2, 0.3, 0.5]), ())
+    (axes,) = drawn(env, belief, [[0.5], [1.5], [1.0]], semicircle.Task(1.2))
+    outline = axes.collections[0].get_paths()[0].vertices
+    heights, top = outline[:, 1], outline[np.isclose(outline[:, 1], 1.0), 0]
+    assert (top.min(), top.max()) == pytest.approx((0.75, 1.25))  # half-way to its neighbours
     assert set(np.round(heights, 6)) == {0.0, 0.4, 0.6, 1.0}
     assert axes.lines[0].get_xdata()[0] == pytest.approx(1.2)
     # exp(-(0.2 log 0.2 + 0.5 log 0.5 + 0.3 log 0.3)) = 2.8

@@ -45,7 +45,7 @@ class Calibration(NamedTuple):
 
 
 def calibrated(tally: Tally) -> Calibration:
-    """Returns what was said and found on average."""
+    """Returns the means of what beliefs have stated and of what came true, [N] each."""
     said, found, count = (np.asarray(each, np.float64) for each in tally)
     made = np.maximum(count, 1)
     return Calibration(said / made, found / made, count)

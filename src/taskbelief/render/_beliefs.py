@@ -89,8 +89,8 @@ def draw_posterior(panel: Panel, env: Env, task: Task, belief: Belief, labels: n
 
 def draw_density(panel: Panel, values: np.ndarray, mass: np.ndarray, truth: float) -> Any:
     """Draws a belief about one number, `mass` [K] at `values` [K]; returns the axes."""
-    axes = panel.axes()
-    axes.fill_between(values, mass / mass.max(), color=BELIEF, step="mid")
+    axes, order = panel.axes(), np.argsort(values)
+    axes.fill_between(values[order], mass[order] / mass.max(), color=BELIEF, step="mid")
     axes.axvline(truth, color=TRUTH, linewidth=1.5)
     axes.set_xlim(values.min(), values.max())
     axes.set_ylim(0, 1.05)

@@ -73,6 +73,6 @@ def trail(axes: Any, positions: np.ndarray, jump: float = np.inf) -> None:
 
 
 def as_good_as(log_probs: np.ndarray, what: str = "hypotheses") -> str:
-    """Returns the entropy of a belief in words."""
+    """Returns the entropy of a belief, `log_probs` [K], as a number of equal hypotheses."""
     entropy: float = -np.sum(np.exp(log_probs) * log_probs)
     return f", as good as {np.exp(entropy):.0f} equal {what} of {len(log_probs)}"

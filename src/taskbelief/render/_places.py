@@ -29,7 +29,7 @@ def draw(
     jump: float = np.inf,
 ) -> None:
     """Draws a floor with the semicircle, the target with its `reach`, lit after a reward, and the
-    trail of positions, which moves by more than `jump` are not part of."""
+    path, with gaps where a step is longer than `jump`. Lengths are in radii of the semicircle."""
     from matplotlib.patches import Circle
 
     floor(axes, wall)
